@@ -1,0 +1,104 @@
+// Package locking is the contract of all locks of this library: what a lock
+// and a hold can do, the errors they return, and the options of a call.
+//
+// Users read and import it through the root package, which re-exports every
+// name. It imports nothing else of this library, so every other package may
+// build on it.
+package locking
+
+import (
+	"context"
+	"time"
+)
+
+// A Lock is a named lock in Redis. It is stateless and cheap: it may be kept
+// or made anew for each use, and shared between goroutines.
+type Lock interface {
+	// Name tells the name as the caller gave it; a name mapper changes only
+	// the keys in Redis.
+	Name() string
+
+	// Lock waits until the lock is acquired or ctx ends. ctx bounds the
+	// waiting alone: its later end neither releases the lock nor stops the
+	// renewal. Without WithLease the watchdog renews the hold until it is
+	// unlocked.
+	//
+	// Called with a context of a hold of this lock (Hold.Context), Lock
+	// re-enters: the new hold has the same owner and a count one higher.
+	//
+	// Errors: ErrNotAcquired when WithWait ran out and somebody else has the
+	// lock; ctx's error when ctx ended; ErrLost when ctx's own hold of this lock
+	// is lost; ErrClosed, ErrInvalidName, ErrInvalidDuration; or what Redis
+	// said, or that it did not answer. An error leaves nothing locked:
+	// whatever may have reached Redis is undone in the background.
+	Lock(ctx context.Context, opts ...AcquireOption) (Hold, error)
+
+	// TryLock is Lock with a wait and a lease, in Redisson's order. Wait 0 is
+	// one attempt, lease 0 the watchdog.
+	TryLock(ctx context.Context, wait, lease time.Duration) (Hold, error)
+
+	// Do acquires the lock, runs fn with the hold's context and releases it,
+	// also when fn panics. It joins what fn returned, what Unlock returned,
+	// and ErrLost if the hold was lost meanwhile, even where fn returned nil.
+	Do(ctx context.Context, fn func(context.Context) error, opts ...AcquireOption) error
+
+	// ForceUnlock frees the lock whoever holds it, wakes the waiters and tells
+	// whether anybody held it. The holder learns of it at its next renewal.
+	ForceUnlock(ctx context.Context) (bool, error)
+
+	// IsLocked tells whether anybody holds the lock.
+	IsLocked(ctx context.Context) (bool, error)
+
+	// IsHeld tells whether the owner that ctx carries (Hold.Context) holds it.
+	// False for a context that carries none.
+	IsHeld(ctx context.Context) (bool, error)
+
+	// HoldCount tells how many holds the owner that ctx carries still owes an
+	// Unlock; 0 if ctx carries none.
+	HoldCount(ctx context.Context) (int, error)
+
+	// RemainingTTL tells how long Redis keeps the lock unless it is renewed,
+	// whoever holds it. ErrNotHeld when it is free.
+	RemainingTTL(ctx context.Context) (time.Duration, error)
+}
+
+// A Hold is one successful acquisition: the thing that is unlocked. All its
+// methods may be called at once and after its end, and none panics.
+type Hold interface {
+	// Name tells the lock's name as the caller gave it.
+	Name() string
+
+	// Owner tells who holds: "<client uuid>:<number>", the hash field in Redis.
+	Owner() string
+
+	// Count tells which acquisition of its owner this was: 1 for the first,
+	// 2 when re-entered, and so on.
+	Count() int
+
+	// Context returns a context with parent's values and cancellation that
+	// also ends with the hold, with the cause ErrLost, ErrUnlocked or
+	// ErrClosed. It carries the owner: a Lock of the same client and name
+	// called with it re-enters. All goroutines that are given it are that one
+	// owner.
+	Context(parent context.Context) context.Context
+
+	// Done is closed once the hold has ended.
+	Done() <-chan struct{}
+
+	// Err is nil while the lock is held, then ErrLost, ErrUnlocked or ErrClosed.
+	Err() error
+
+	// Extend makes the lease at least that long from now on; it never shortens
+	// it. ErrLost if the hold is no longer ours, and what Redis said or that it
+	// did not answer in ctx's time: then the old lease still counts.
+	Extend(ctx context.Context, lease time.Duration) error
+
+	// Unlock releases the hold. It works with a ctx that has ended: it has a
+	// time limit of its own. The first call decides, each further one returns
+	// nil without asking Redis.
+	//
+	// ErrLost if the hold was no longer ours. When Redis does not answer,
+	// Unlock returns that error and goes on trying in the background until the
+	// lease would have run out.
+	Unlock(ctx context.Context) error
+}
