@@ -1,0 +1,98 @@
+package script
+
+import (
+	"fmt"
+	"time"
+)
+
+// An Op is one operation: a verb with its keys and arguments.
+type Op struct {
+	Verb *Verb
+	Keys []string // at least one; all in one slot
+	Args []string
+}
+
+// An Answer is what became of one operation.
+type Answer struct {
+	Reply []any // what the script returned
+	Err   error // the operation's own error, or its call's; ClassOf tells what it means
+}
+
+// Ints returns the first n numbers of the reply, and an error when the reply is
+// anything else: a foreign server must not make us panic or guess.
+func (a Answer) Ints(n int) ([]int64, error) {
+	if a.Err != nil {
+		return nil, a.Err
+	}
+	if len(a.Reply) < n {
+		return nil, fmt.Errorf("%w: %v", errReply, a.Reply)
+	}
+	out := make([]int64, n)
+	for i := range out {
+		v, ok := a.Reply[i].(int64)
+		if !ok {
+			return nil, fmt.Errorf("%w: %v", errReply, a.Reply)
+		}
+		out[i] = v
+	}
+	return out, nil
+}
+
+// A Call is some operations on their way to one server.
+type Call struct {
+	ops     []Op
+	lanes   *lanes
+	done    chan struct{}
+	hook    func(*Call)
+	sent    time.Time // written by its lane before it goes out
+	answers []Answer  // written before done is closed
+
+	state callState // guarded by lanes.mu
+}
+
+type callState uint8
+
+const (
+	queued callState = iota
+	out
+	withdrawn
+)
+
+// Done is closed once the answers are there.
+func (c *Call) Done() <-chan struct{} { return c.done }
+
+// Answers tells what became of the operations, in their order. Valid once Done
+// is closed.
+func (c *Call) Answers() []Answer { return c.answers }
+
+// Sent tells when the copy went out that was answered; a trust window counts
+// from here. Valid once Done is closed.
+func (c *Call) Sent() time.Time { return c.sent }
+
+// Withdraw takes the call back if it has not been sent yet, and tells whether
+// it did: then nothing was or will be executed, and Done is never closed.
+// False means that it may have been executed, or will be.
+func (c *Call) Withdraw() bool {
+	c.lanes.mu.Lock()
+	defer c.lanes.mu.Unlock()
+	if c.state != queued {
+		return c.state == withdrawn
+	}
+	c.state = withdrawn
+	c.lanes.waiting -= len(c.ops)
+	return true
+}
+
+// Queued tells whether the call still waits for a lane.
+func (c *Call) Queued() bool {
+	c.lanes.mu.Lock()
+	defer c.lanes.mu.Unlock()
+	return c.state == queued
+}
+
+func (c *Call) finish() {
+	close(c.done)
+	if c.hook != nil {
+		c.hook(c)
+	}
+}

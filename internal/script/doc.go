@@ -1,0 +1,37 @@
+// Package script is the one place through which every script goes to Redis.
+//
+// # One program, many operations
+//
+// Each .lua file is a plain Redis script of one verb: "redis-cli --eval" runs it as it
+// is. NewProgram makes one program of all of them: the text of each file becomes
+// the body of a Lua function with its own KEYS and ARGV, and dispatch.lua runs a
+// list of operations with them, each under pcall, so that the error of one
+// operation is its own answer and touches no other. A single operation uses the
+// same program, so there is one script for Redis to know.
+//
+// # Lanes
+//
+// A Sender keeps a few lanes to each server. An operation that finds a free lane
+// goes out at once, alone. While all lanes are out, operations queue, and the
+// next lane that comes back takes the whole queue along in one EVALSHA. So calls
+// grow with the load, and nobody waits for a batch to fill.
+//
+//	free lane           all lanes out             a lane comes back
+//	op -> EVALSHA(op)   op, op, op -> queue       EVALSHA(op, op, op)
+//
+// Callers wait on a channel, never on a socket: Call.Done beside their ctx. A
+// lane that has been out for long no longer counts, so that one hanging
+// connection does not stop the others.
+//
+// On a cluster the lanes are kept for each node, and a call is a pipeline with one
+// EVALSHA a slot. A plain client may talk to a cluster through a proxy: from the
+// first CROSSSLOT answer on (nothing was executed) it splits by slot too.
+//
+// # What is never done
+//
+// A command that may have been executed is never sent again from here: commands
+// carry NoRetry, which go-redis honours. Only NOSCRIPT (send the text instead),
+// CROSSSLOT and the TRYAGAIN of a call with several operations (send them one by one)
+// are answered here, because Redis executed nothing. Everything else is for the
+// caller, operation by operation; ClassOf tells what an error means.
+package script

@@ -1,0 +1,80 @@
+package script
+
+import (
+	"errors"
+	"net"
+	"regexp"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// A Class tells what an error means for the operation that got it.
+type Class uint8
+
+const (
+	// Done: no error.
+	Done Class = iota
+	// Refused: nothing was executed, and the same words will be refused again.
+	Refused
+	// NotExecuted: nothing was executed; the operation may be sent again.
+	NotExecuted
+	// Unknown: it may have been executed, or may still be.
+	Unknown
+)
+
+// passing are the beginnings of errors with which Redis executes nothing now,
+// but may later.
+var passing = []string{
+	"LOADING", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "READONLY", "NOREPLICAS",
+	"MOVED", "ASK", "NOSCRIPT", "ERR max number of clients",
+}
+
+// ClassOf tells what an error means. An error reply means that nothing was
+// executed: each script checks its arguments before its first write, and Redis
+// refuses either the whole script or its first write.
+func ClassOf(err error) Class {
+	var dial *net.OpError
+	switch {
+	case err == nil:
+		return Done
+	case isReply(err):
+		for _, prefix := range passing {
+			if redis.HasErrorPrefix(err, prefix) {
+				return NotExecuted
+			}
+		}
+		return Refused
+	case errors.Is(err, redis.ErrClosed):
+		return Refused
+	case errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrPoolExhausted):
+		return NotExecuted
+	case errors.As(err, &dial) && dial.Op == "dial":
+		return NotExecuted
+	}
+	return Unknown
+}
+
+func isReply(err error) bool {
+	var reply redis.Error
+	return errors.As(err, &reply)
+}
+
+// errReply: the server answered something that no script of ours returns. What
+// it executed is unknown.
+var errReply = errors.New("unexpected reply from Redis")
+
+// A replyError is the error of one operation in a call, in Redis's own words.
+type replyError string
+
+func (e replyError) Error() string { return string(e) }
+
+// RedisError marks it as an error that Redis replied (redis.Error).
+func (e replyError) RedisError() {}
+
+// caught is what Redis before 7.0 puts before the text of an error that a script caught.
+var caught = regexp.MustCompile(`^@?user_script: ?\d+: ?-?`)
+
+func newReplyError(text string) error {
+	return replyError(strings.TrimPrefix(caught.ReplaceAllString(text, ""), "-"))
+}

@@ -1,0 +1,117 @@
+package script
+
+import (
+	"sync"
+	"time"
+)
+
+const (
+	laneCount = 4                     // lanes to one server
+	maxOps    = 128                   // operations in one call
+	slow      = 50 * time.Millisecond // a lane that has been out for longer no longer counts
+	maxSlow   = 12                    // so many lanes may hang at once, each on a connection of its own
+)
+
+// lanes are the lanes to one server, and the queue before them.
+type lanes struct {
+	sender *Sender
+
+	mu      sync.Mutex
+	queue   []*Call // in order of arrival; withdrawn ones are passed over
+	waiting int     // operations in the queue that are not withdrawn
+	out     int     // lanes that are out and count
+	hanging int     // lanes that are out and no longer count
+}
+
+// start sends a call on a free lane, or queues it.
+func (l *lanes) start(c *Call) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.out >= laneCount {
+		l.queue = append(l.queue, c)
+		l.waiting += len(c.ops)
+		return
+	}
+	l.out++
+	c.state = out
+	go l.run([]*Call{c}) // ends when the queue is empty
+}
+
+// run is one lane: it sends batch after batch until nothing waits.
+func (l *lanes) run(batch []*Call) {
+	for len(batch) > 0 {
+		trip := &trip{lanes: l}
+		overdue := time.AfterFunc(slow, trip.hangs)
+		l.sender.send(batch)
+		overdue.Stop()
+		batch = trip.back()
+	}
+}
+
+// A trip is one way of a lane to the server and back.
+type trip struct {
+	lanes *lanes
+	hung  bool // guarded by lanes.mu
+}
+
+// hangs gives the place of a lane that has waited long to another one, unless
+// too many hang already.
+func (t *trip) hangs() {
+	l := t.lanes
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.hanging >= maxSlow {
+		return
+	}
+	t.hung = true
+	l.hanging++
+	l.out--
+	if batch := l.take(); len(batch) > 0 {
+		l.out++
+		go l.run(batch) // ends when the queue is empty
+	}
+}
+
+// back tells what to send next; nothing means that the lane ends. A lane whose
+// place was given away goes on only if there is a place again.
+func (t *trip) back() []*Call {
+	l := t.lanes
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if t.hung {
+		l.hanging--
+		if l.out >= laneCount {
+			return nil
+		}
+		l.out++
+	}
+	batch := l.take()
+	if len(batch) == 0 {
+		l.out--
+	}
+	return batch
+}
+
+// take empties the queue up to the size of a call.
+func (l *lanes) take() []*Call {
+	var batch []*Call
+	size, taken := 0, 0
+	for _, c := range l.queue {
+		if c.state == queued {
+			if size > 0 && size+len(c.ops) > maxOps {
+				break
+			}
+			size += len(c.ops)
+			c.state = out
+			batch = append(batch, c)
+		}
+		l.queue[taken] = nil
+		taken++
+	}
+	l.queue = l.queue[taken:]
+	if len(l.queue) == 0 {
+		l.queue = nil
+	}
+	l.waiting -= size
+	return batch
+}

@@ -1,0 +1,36 @@
+package script
+
+import (
+	"crypto/sha1"
+	_ "embed"
+	"encoding/hex"
+	"fmt"
+	"strings"
+)
+
+//go:embed dispatch.lua
+var dispatch string
+
+// A Verb is one script of a lock kind.
+type Verb struct {
+	Name   string // as it is sent, and seen in MONITOR: "rlock.acquire"
+	Source string // the text of its .lua file
+}
+
+// A Program is all verbs in one Redis script.
+type Program struct {
+	source string
+	sha    string
+}
+
+// NewProgram makes a program of verbs with distinct names.
+func NewProgram(verbs ...*Verb) *Program {
+	var b strings.Builder
+	b.WriteString("local verbs = {}\n")
+	for _, v := range verbs {
+		fmt.Fprintf(&b, "verbs[%q] = function(KEYS, ARGV)\n%s\nend\n", v.Name, v.Source)
+	}
+	b.WriteString(dispatch)
+	sum := sha1.Sum([]byte(b.String()))
+	return &Program{source: b.String(), sha: hex.EncodeToString(sum[:])}
+}

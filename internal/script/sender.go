@@ -1,0 +1,242 @@
+package script
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/holdfast-go/holdfast/internal/keys"
+)
+
+// A Sender sends operations to the servers behind one client. All its methods
+// may be called at once.
+type Sender struct {
+	rdb     redis.UniversalClient
+	cluster *redis.ClusterClient // nil unless rdb is one
+	program *Program
+
+	routed  atomic.Bool // the cluster client knows who serves which slot
+	bySlot  atomic.Bool // never mix slots in a call
+	servers sync.Map    // server -> *lanes
+}
+
+// NewSender makes a sender that never closes rdb.
+func NewSender(rdb redis.UniversalClient, program *Program) *Sender {
+	s := &Sender{rdb: rdb, program: program}
+	if cluster, ok := rdb.(*redis.ClusterClient); ok {
+		s.cluster = cluster
+		s.bySlot.Store(true)
+	}
+	return s
+}
+
+// Start sends operations as one call, answered together; all their keys must be
+// on one server (Server). It never blocks. after, if not nil, runs once the call
+// is answered, on the lane's goroutine: it must not block.
+func (s *Sender) Start(after func(*Call), ops ...Op) *Call {
+	c := &Call{ops: ops, hook: after, done: make(chan struct{}), answers: make([]Answer, len(ops))}
+	c.lanes = s.lanesTo(s.Server(ops[0].Keys[0]))
+	c.lanes.start(c)
+	return c
+}
+
+// Server tells which server has a key, as a name for grouping: operations with
+// the same one may travel in one call.
+func (s *Sender) Server(key string) string {
+	if s.cluster == nil {
+		return ""
+	}
+	if s.routed.Load() {
+		// The client has the cluster's picture in memory: this does not block.
+		if node, err := s.cluster.MasterForKey(context.Background(), key); err == nil {
+			return node.Options().Addr
+		}
+	}
+	return strconv.Itoa(keys.Slot(key)) // a dead server must delay no other slot
+}
+
+func (s *Sender) lanesTo(server string) *lanes {
+	if l, ok := s.servers.Load(server); ok {
+		return l.(*lanes)
+	}
+	l, _ := s.servers.LoadOrStore(server, &lanes{sender: s})
+	return l.(*lanes)
+}
+
+// send sends a batch and finishes its calls. What was not executed at first and
+// goes out again within it keeps the date of the first copy: a trust window that
+// begins too early errs on the safe side.
+func (s *Sender) send(batch []*Call) {
+	now := time.Now()
+	var units []unit
+	for _, c := range batch {
+		c.sent = now
+		for i := range c.ops {
+			units = append(units, unit{&c.ops[i], &c.answers[i]})
+		}
+	}
+	for parcels := s.pack(units); len(parcels) > 0; {
+		parcels = s.exchange(parcels)
+	}
+	for _, c := range batch {
+		c.finish()
+	}
+}
+
+// A unit is one operation in a batch, and the place for its answer.
+type unit struct {
+	op     *Op
+	answer *Answer
+}
+
+// A parcel is what travels in one command.
+type parcel struct {
+	units []unit
+	text  bool // send the program itself, Redis does not know it
+}
+
+// pack makes one parcel of all units, or one a slot.
+func (s *Sender) pack(units []unit) []parcel {
+	if !s.bySlot.Load() {
+		return []parcel{{units: units}}
+	}
+	var parcels []parcel
+	index := map[int]int{}
+	for _, u := range units {
+		slot := keys.Slot(u.op.Keys[0])
+		i, ok := index[slot]
+		if !ok {
+			i = len(parcels)
+			index[slot] = i
+			parcels = append(parcels, parcel{})
+		}
+		parcels[i].units = append(parcels[i].units, u)
+	}
+	return parcels
+}
+
+// exchange sends parcels, gives out their answers and returns what is to be
+// sent again in another form because Redis certainly executed nothing of it.
+func (s *Sender) exchange(parcels []parcel) (again []parcel) {
+	cmds := s.roundTrip(parcels)
+	for i, p := range parcels {
+		err := cmds[i].Err()
+		several := len(p.units) > 1
+		switch {
+		case err == nil:
+			s.routed.Store(true)
+			deliver(p.units, cmds[i].Val())
+		case redis.HasErrorPrefix(err, "NOSCRIPT") && !p.text:
+			again = append(again, parcel{p.units, true})
+		case redis.HasErrorPrefix(err, "CROSSSLOT") && several:
+			s.bySlot.Store(true)
+			again = append(again, one(p)...)
+		case redis.HasErrorPrefix(err, "TRYAGAIN") && several:
+			again = append(again, one(p)...) // a slot on the move serves single keys
+		default:
+			s.reroute(err)
+			for _, u := range p.units {
+				u.answer.Err = err
+			}
+		}
+	}
+	return again
+}
+
+// one makes a parcel of each unit.
+func one(p parcel) []parcel {
+	parcels := make([]parcel, len(p.units))
+	for i := range p.units {
+		parcels[i] = parcel{p.units[i : i+1], p.text}
+	}
+	return parcels
+}
+
+// reroute makes a cluster client look again who serves which slot: with NoRetry
+// it would not do so for up to a minute after a dial error.
+func (s *Sender) reroute(err error) {
+	if s.cluster != nil && !redis.HasErrorPrefix(err, "ERR") {
+		s.cluster.ReloadState(context.Background())
+	}
+}
+
+// roundTrip sends one command a parcel; several travel as a pipeline. It uses no
+// caller's ctx: a lane belongs to all of them, and is bounded by the client's
+// own timeouts.
+func (s *Sender) roundTrip(parcels []parcel) []*redis.Cmd {
+	ctx := context.Background()
+	cmds := make([]*redis.Cmd, len(parcels))
+	for i, p := range parcels {
+		cmds[i] = redis.NewCmd(ctx, s.args(p)...)
+		cmds[i].SetFirstKeyPos(3)
+	}
+	if len(cmds) == 1 {
+		_ = s.rdb.Process(ctx, once{cmds[0]}) // the command has the error
+		return cmds
+	}
+	pipe := s.rdb.Pipeline()
+	for _, cmd := range cmds {
+		_ = pipe.Process(ctx, once{cmd})
+	}
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	return cmds
+}
+
+// once marks a command as not to be sent again once it may have been executed.
+type once struct{ *redis.Cmd }
+
+func (once) NoRetry() bool { return true }
+
+// args writes a parcel as dispatch.lua reads it.
+func (s *Sender) args(p parcel) []any {
+	nkeys, nargs := 0, 0
+	for _, u := range p.units {
+		nkeys += len(u.op.Keys)
+		nargs += len(u.op.Args) + 3
+	}
+	args := make([]any, 0, 3+nkeys+nargs)
+	if p.text {
+		args = append(args, "eval", s.program.source)
+	} else {
+		args = append(args, "evalsha", s.program.sha)
+	}
+	args = append(args, strconv.Itoa(nkeys))
+	for _, u := range p.units {
+		for _, key := range u.op.Keys {
+			args = append(args, key)
+		}
+	}
+	for _, u := range p.units {
+		args = append(args, u.op.Verb.Name, strconv.Itoa(len(u.op.Keys)), strconv.Itoa(len(u.op.Args)))
+		for _, arg := range u.op.Args {
+			args = append(args, arg)
+		}
+	}
+	return args
+}
+
+// deliver gives each unit its answer out of the reply of one command.
+func deliver(units []unit, reply any) {
+	answers, ok := reply.([]any)
+	if !ok || len(answers) != len(units) {
+		for _, u := range units {
+			u.answer.Err = fmt.Errorf("%w: %v", errReply, reply)
+		}
+		return
+	}
+	for i, u := range units {
+		switch answer := answers[i].(type) {
+		case []any:
+			u.answer.Reply = answer
+		case string:
+			u.answer.Err = newReplyError(answer)
+		default:
+			u.answer.Err = fmt.Errorf("%w: %v", errReply, answer)
+		}
+	}
+}
