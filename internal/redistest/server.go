@@ -185,15 +185,21 @@ func (s *Server) Restart(args ...string) error {
 // even listen.
 func (s *Server) Spawn(args ...string) error {
 	s.Kill()
+	s.addArgs(args...)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.args = append(s.args, args...)
 	run, err := startProcess(s.dir, s.args)
 	if err != nil {
 		return err
 	}
 	s.run = run
 	return nil
+}
+
+func (s *Server) addArgs(args ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.args = append(s.args, args...)
 }
 
 // Do sends a command over a connection of the server's own, for the test's
