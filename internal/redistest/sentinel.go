@@ -73,7 +73,7 @@ func (s *Sentinel) launch(args []string) (err error) {
 		return err
 	}
 	// A sentinel that first looks when the replicas are there sees them at once;
-	// those that come later it sees only at its next look, ten seconds on.
+	// those that come later it sees only at its next look.
 	if err := until(ctx, s.replicasUp); err != nil {
 		return err
 	}
@@ -103,7 +103,22 @@ sentinel failover-timeout %[3]s 3000
 	}
 	watcher.args = []string{file, "--sentinel"}
 	s.Sentinels[i] = watcher
-	return watcher.Restart()
+	if err := watcher.Restart(); err != nil {
+		return err
+	}
+	return watcher.hurry()
+}
+
+// hurry has a sentinel look at its servers and greet the others more often than
+// each ten and two seconds, which are fixed before Redis 7.0: a replaced master
+// is made a replica only after such a look, and counts as one after the next.
+func (s *Server) hurry() error {
+	if major, _ := s.Version(); major < 7 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	return s.failed("hurry", s.Do(ctx, "SENTINEL", "DEBUG", "INFO-PERIOD", 500, "PUBLISH-PERIOD", 500).Err())
 }
 
 // Close closes all servers, the sentinels first, lest they begin a failover.
