@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"math"
+	"time"
+
+	"github.com/go-redsync/redsync/v4"
+	"github.com/go-redsync/redsync/v4/redis/goredis/v9"
+	"github.com/redis/go-redis/v9"
+)
+
+// A waiter polls: after a random pause of 50 to 250 ms, redsync's default, it tries
+// again. By default it gives up after 32 tries; here it may not, like the others.
+var redsyncPeer = peer{
+	name:     "redsync",
+	module:   "github.com/go-redsync/redsync/v4",
+	requests: []string{"set", "evalsha"},
+	open:     openRedsync,
+}
+
+type redsyncLocker struct {
+	redis *redis.Client
+	sync  *redsync.Redsync
+	lease time.Duration
+}
+
+func openRedsync(addr string, lease time.Duration) (locker, error) {
+	rdb := newRedis(addr)
+	return &redsyncLocker{redis: rdb, sync: redsync.New(goredis.NewPool(rdb)), lease: lease}, nil
+}
+
+func (l *redsyncLocker) Named(name string) mutex {
+	return &redsyncMutex{l.sync.NewMutex(name, redsync.WithExpiry(l.lease), redsync.WithTries(math.MaxInt))}
+}
+
+func (l *redsyncLocker) Close() error { return l.redis.Close() }
+
+type redsyncMutex struct{ *redsync.Mutex }
+
+func (m *redsyncMutex) Lock(ctx context.Context) error { return m.LockContext(ctx) }
+
+func (m *redsyncMutex) Unlock(ctx context.Context) error {
+	ok, err := m.UnlockContext(ctx)
+	if err == nil && !ok {
+		err = errors.New("redsync: the lock was not held")
+	}
+	return err
+}
+
+func (m *redsyncMutex) Held() bool { return time.Now().Before(m.Until()) }
