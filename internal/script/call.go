@@ -43,11 +43,11 @@ type Call struct {
 	ops     []Op
 	lanes   *lanes
 	done    chan struct{}
-	hook    func(*Call)
 	sent    time.Time // written by its lane before it goes out
 	answers []Answer  // written before done is closed
 
-	state callState // guarded by lanes.mu
+	state callState   // guarded by lanes.mu
+	hook  func(*Call) // guarded by lanes.mu
 }
 
 type callState uint8
@@ -56,6 +56,7 @@ const (
 	queued callState = iota
 	out
 	withdrawn
+	answered
 )
 
 // Done is closed once the answers are there.
@@ -90,9 +91,27 @@ func (c *Call) Queued() bool {
 	return c.state == queued
 }
 
+// Then has fn called once the call is answered, at once if it is already. fn must
+// not block. At most one fn a call.
+func (c *Call) Then(fn func(*Call)) {
+	c.lanes.mu.Lock()
+	late := c.state == answered
+	if !late {
+		c.hook = fn
+	}
+	c.lanes.mu.Unlock()
+	if late {
+		fn(c)
+	}
+}
+
 func (c *Call) finish() {
 	close(c.done)
-	if c.hook != nil {
-		c.hook(c)
+	c.lanes.mu.Lock()
+	c.state = answered
+	hook := c.hook
+	c.lanes.mu.Unlock()
+	if hook != nil {
+		hook(c)
 	}
 }

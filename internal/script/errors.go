@@ -27,7 +27,7 @@ const (
 // but may later.
 var passing = []string{
 	"LOADING", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "READONLY", "NOREPLICAS",
-	"MOVED", "ASK", "NOSCRIPT", "ERR max number of clients",
+	"MOVED", "ASK", "NOSCRIPT", "max number of clients",
 }
 
 // ClassOf tells what an error means. An error reply means that nothing was
@@ -72,8 +72,9 @@ func (e replyError) Error() string { return string(e) }
 // RedisError marks it as an error that Redis replied (redis.Error).
 func (e replyError) RedisError() {}
 
-// caught is what Redis before 7.0 puts before the text of an error that a script caught.
-var caught = regexp.MustCompile(`^@?user_script: ?\d+: ?-?`)
+// caught is what Redis before 7.0, and miniredis, put before the text of an error
+// that a script caught.
+var caught = regexp.MustCompile(`^(@?user_script)?: ?\d+: ?-?`)
 
 func newReplyError(text string) error {
 	return replyError(strings.TrimPrefix(caught.ReplaceAllString(text, ""), "-"))

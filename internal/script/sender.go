@@ -36,10 +36,9 @@ func NewSender(rdb redis.UniversalClient, program *Program) *Sender {
 }
 
 // Start sends operations as one call, answered together; all their keys must be
-// on one server (Server). It never blocks. after, if not nil, runs once the call
-// is answered, on the lane's goroutine: it must not block.
-func (s *Sender) Start(after func(*Call), ops ...Op) *Call {
-	c := &Call{ops: ops, hook: after, done: make(chan struct{}), answers: make([]Answer, len(ops))}
+// on one server (Server). It never blocks.
+func (s *Sender) Start(ops ...Op) *Call {
+	c := &Call{ops: ops, done: make(chan struct{}), answers: make([]Answer, len(ops))}
 	c.lanes = s.lanesTo(s.Server(ops[0].Keys[0]))
 	c.lanes.start(c)
 	return c
@@ -160,7 +159,7 @@ func one(p parcel) []parcel {
 // reroute makes a cluster client look again who serves which slot: with NoRetry
 // it would not do so for up to a minute after a dial error.
 func (s *Sender) reroute(err error) {
-	if s.cluster != nil && !redis.HasErrorPrefix(err, "ERR") {
+	if s.cluster != nil && ClassOf(err) != Refused {
 		s.cluster.ReloadState(context.Background())
 	}
 }

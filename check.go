@@ -1,0 +1,122 @@
+package holdfast
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/holdfast-go/holdfast/rlock"
+)
+
+// checkLimit bounds Check where ctx does not.
+const checkLimit = 10 * time.Second
+
+// Check tells whether the servers suit, before anybody relies on them: the version
+// (6.2 or later), that they are masters, that they evict no keys, and that this
+// user may run every script, subscribe and publish. For that it runs the life of
+// a lock on a name of its own, "holdfast-check-<uuid>" after the name mapper, so the
+// user's ACL must allow that key and its channel. It leaves no key behind.
+//
+// The error joins all that is wrong, each in one sentence. What this user may not
+// ask (INFO) is passed over. Bounded by ctx, and by 10 seconds.
+func (c *Client) Check(ctx context.Context) error {
+	if ctx == nil {
+		return errors.New("holdfast: ctx is nil")
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkLimit)
+	defer cancel()
+	if err := c.checkServers(ctx); err != nil {
+		return fmt.Errorf("check: %w", err)
+	}
+	name := "holdfast-check-" + uuid.NewString()
+	if err := rlock.New(c.engine, name, c.mapper(name)).Check(ctx); err != nil {
+		return fmt.Errorf("check: %w", err)
+	}
+	return nil
+}
+
+// checkServers asks each master about itself. go-redis does not heed ctx while a
+// socket hangs, so it runs beside.
+func (c *Client) checkServers(ctx context.Context) error {
+	result := make(chan error, 1)
+	go func() { result <- c.askServers(ctx) }() // ends with the Redis client's own timeouts
+	select {
+	case err := <-result:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("Redis did not answer: %w", ctx.Err())
+	}
+}
+
+func (c *Client) askServers(ctx context.Context) error {
+	cluster, ok := c.rdb.(*redis.ClusterClient)
+	if !ok {
+		return checkServer(ctx, c.rdb)
+	}
+	var (
+		mu       sync.Mutex
+		problems []error
+	)
+	err := cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
+		err := checkServer(ctx, node)
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", node.Options().Addr, err))
+		}
+		return nil
+	})
+	return errors.Join(append(problems, err)...)
+}
+
+func checkServer(ctx context.Context, rdb redis.UniversalClient) error {
+	text, err := rdb.Info(ctx).Result()
+	if redis.HasErrorPrefix(err, "NOPERM") {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	info := parseInfo(text)
+	var problems []error
+	if version := info["redis_version"]; older(version, 6, 2) {
+		problems = append(problems, fmt.Errorf("Redis %s is too old, 6.2 or later is needed", version))
+	}
+	if role := info["role"]; role != "" && role != "master" {
+		problems = append(problems, fmt.Errorf("this server is a replica (role %s), locks need the master", role))
+	}
+	if policy := info["maxmemory_policy"]; policy != "" && policy != "noeviction" {
+		problems = append(problems, fmt.Errorf("maxmemory-policy is %s: Redis may evict locks that are held, it must be noeviction", policy))
+	}
+	return errors.Join(problems...)
+}
+
+// parseInfo reads the "name:value" lines of INFO.
+func parseInfo(text string) map[string]string {
+	info := map[string]string{}
+	for line := range strings.Lines(text) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			info[name] = value
+		}
+	}
+	return info
+}
+
+// older tells whether a version such as "7.0.15" comes before major.minor. One that
+// is not to be read does not.
+func older(version string, major, minor int) bool {
+	parts := strings.SplitN(version, ".", 3)
+	if len(parts) < 2 {
+		return false
+	}
+	a, err1 := strconv.Atoi(parts[0])
+	b, err2 := strconv.Atoi(parts[1])
+	return err1 == nil && err2 == nil && (a < major || a == major && b < minor)
+}

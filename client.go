@@ -1,0 +1,95 @@
+package holdfast
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/holdfast-go/holdfast/internal/engine"
+	"github.com/holdfast-go/holdfast/internal/script"
+	"github.com/holdfast-go/holdfast/locking"
+	"github.com/holdfast-go/holdfast/rlock"
+	"github.com/holdfast-go/holdfast/tracing"
+)
+
+// A Lock is a named lock in Redis. It is stateless and cheap: it may be kept or
+// made anew for each use, and shared between goroutines.
+type Lock = locking.Lock
+
+// A Hold is one successful acquisition: the thing that is unlocked.
+type Hold = locking.Hold
+
+// An AcquireOption changes one call of Lock or Do.
+type AcquireOption = locking.AcquireOption
+
+// A LockOption changes one lock. An option that the lock's kind cannot honour is an
+// error of the lock's first call, which names both.
+type LockOption = locking.LockOption
+
+// A Client makes locks. One a process is enough; all its methods may be called at
+// once. It keeps, beside the connections of its Redis client's pool, one connection
+// for messages to each server that it waits on.
+type Client struct {
+	engine *engine.Engine
+	mapper func(string) string
+	rdb    redis.UniversalClient
+}
+
+// New makes a client that sends through rdb and never closes it. It sends nothing
+// yet: Check tells whether the server suits. rdb may be a *redis.Client (also from
+// NewFailoverClient) or a *redis.ClusterClient. A *redis.Ring is refused: when a
+// shard is down it moves keys to another one, where they are not locked.
+//
+// An option that makes no sense is an error that names it.
+func New(rdb redis.UniversalClient, opts ...Option) (*Client, error) {
+	if rdb == nil || reflect.ValueOf(rdb).Kind() == reflect.Pointer && reflect.ValueOf(rdb).IsNil() {
+		return nil, errors.New("holdfast: the Redis client is nil")
+	}
+	if _, ok := rdb.(*redis.Ring); ok {
+		return nil, errors.New("holdfast: a *redis.Ring cannot keep locks: it moves keys to another server when one is down")
+	}
+	o, err := newOptions(opts)
+	if err != nil {
+		return nil, err
+	}
+	tracer, err := tracing.New(o.tracer, o.meter)
+	if err != nil {
+		return nil, fmt.Errorf("holdfast: %w", err)
+	}
+	first := uint64(1)
+	if o.idWasGiven {
+		first += rand.Uint64N(1 << 52) // an earlier process with this id may have left a lock
+	}
+	return &Client{
+		engine: engine.New(engine.Config{
+			Redis:      rdb,
+			Program:    script.NewProgram(rlock.Verbs()...),
+			ID:         o.id,
+			FirstOwner: first,
+			Watchdog:   o.watchdog,
+			Retry:      o.retry,
+			Tracer:     tracer,
+			Logger:     o.logger,
+		}),
+		mapper: o.mapper,
+		rdb:    rdb,
+	}, nil
+}
+
+// RLock returns the plain reentrant lock of that name (Redisson's RLock, not Go's
+// read lock). It sends nothing. A name or an option that is not possible is an
+// error of the lock's first call.
+func (c *Client) RLock(name string, opts ...LockOption) Lock {
+	return rlock.New(c.engine, name, c.mapper(name), opts...)
+}
+
+// Close wakes every waiter with ErrClosed and ends every open hold with ErrClosed:
+// Done closes, contexts end with that cause. The keys of open holds stay in Redis
+// until their leases run out, because the work that they guard may still be
+// running; one warning in the log tells how many. Releases under way get a few
+// seconds. The Redis client stays open, and Unlock of an open hold still releases.
+// A second call does nothing.
+func (c *Client) Close() error { return c.engine.Close() }

@@ -1,0 +1,47 @@
+// Package engine is the part that all lock kinds share: owners and holds, the
+// trust window, outcomes that are unknown, the wait loop. A lock kind is a Driver:
+// its scripts, its channel.
+//
+// # Owner, hold, attempt, undo
+//
+//	attempt   one call of Lock on its way: asks, waits, asks again
+//	owner     who holds in Redis: one id, one hash field, one trust window
+//	hold      one acquisition of an owner: the thing that is unlocked
+//	undo      takes back in the background what an owner may have left in Redis
+//
+// # The trust window
+//
+//	trusted until = sending of the confirmed acquire or renewal + lease - margin
+//
+// on the monotonic clock. While it lasts, Redis cannot have given the lock to
+// anybody else, whatever became of the network since: the server started to count
+// the lease later than we did. When it passes the hold is lost, also if Redis still
+// has the key. The watchdog watches it with its own timer, and every question to
+// a hold looks at the clock too.
+//
+// # Rules
+//
+// They come from model checking; breaking any of them lets two owners in, or
+// leaves a lock behind.
+//
+//  1. One acquire or release of an owner is in flight at a time (owner.take). A
+//     release says how many holds are left. After the last one the owner's id is
+//     never used again.
+//  2. An attempt whose outcome is unknown is followed by one with a fresh owner.
+//     Only a definite "taken" keeps the id.
+//  3. What may have been executed is undone: a first acquisition down to 0, a
+//     re-entry down to the holds that there are. "Gone" is not the end of it, the
+//     acquire may still arrive; one lease later it cannot have left anything.
+//  4. The window counts from the sending of the copy that was answered, and never
+//     moves back. Answers about holds that have ended are ignored.
+//  5. "Gone" on an inner release is a loss. On the last one it is a loss if no
+//     earlier copy of the release can have run, or if Unlock was called too late.
+//  6. A hold that lapsed is not renewed any more, and is released in the background.
+//  7. The margin is 1 % of the lease, at least 10 ms, at most a quarter of the lease.
+//
+// # Lock order
+//
+// undo.mu or owner.mu first, then Engine.mu, then what the watchdog locks within
+// its methods. lines.mu stands alone. Nobody holds one of them while waiting for
+// Redis, and contexts are cancelled outside of them all.
+package engine

@@ -1,0 +1,295 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/holdfast-go/holdfast/internal/script"
+	"github.com/holdfast-go/holdfast/locking"
+	"github.com/holdfast-go/holdfast/pubsub"
+	"github.com/holdfast-go/holdfast/tracing"
+	"github.com/holdfast-go/holdfast/watchdog"
+)
+
+// Config is what an engine is made of. Every field but Tracer is set; a nil
+// Tracer traces nothing.
+type Config struct {
+	Redis      redis.UniversalClient
+	Program    *script.Program
+	ID         string // of the client: the first part of each owner
+	FirstOwner uint64 // the number of the first owner
+	Watchdog   time.Duration
+	Retry      func() backoff.BackOff
+	Tracer     *tracing.Tracer
+	Logger     *slog.Logger
+}
+
+// An Engine acquires, keeps and releases locks of all kinds for one client. All
+// its methods may be called at once.
+type Engine struct {
+	config   Config
+	sender   *script.Sender
+	publish  *publishing
+	pubsub   *pubsub.Manager
+	watchdog *watchdog.Watchdog
+	lines    lines
+	number   atomic.Uint64
+
+	closed chan struct{} // closed by Close
+	undos  tally         // undos that are not over
+
+	mu     sync.Mutex // guards what follows; closed is closed under it
+	calls  sync.WaitGroup
+	owners map[*owner]struct{} // those that are not retired
+}
+
+// New makes an engine. It sends nothing.
+func New(config Config) *Engine {
+	e := &Engine{
+		config: config,
+		sender: script.NewSender(config.Redis, config.Program),
+		closed: make(chan struct{}),
+		owners: map[*owner]struct{}{},
+	}
+	e.number.Store(config.FirstOwner - 1)
+	e.lines.m = map[string]*line{}
+	e.publish = newPublishing(config.Redis)
+	e.watchdog = watchdog.New(e.sendRenewals, e.sender.Server)
+	e.pubsub = pubsub.New(config.Redis, pubsub.Config{
+		Sharded: e.publish.sharded,
+		Logger:  config.Logger,
+		Changed: config.Tracer.Subscriptions,
+	})
+	return e
+}
+
+// sendRenewals is how the watchdog sends: through the same lanes as everybody.
+func (e *Engine) sendRenewals(ops []script.Op, answered func([]script.Answer, time.Time)) (queued func() bool) {
+	call := e.sender.Start(ops...)
+	call.Then(func(c *script.Call) { answered(c.Answers(), c.Sent()) })
+	return call.Queued
+}
+
+func (e *Engine) nextOwner() string {
+	return e.config.ID + ":" + strconv.FormatUint(e.number.Add(1), 10)
+}
+
+func (e *Engine) jitter(most time.Duration) time.Duration {
+	if most <= 0 {
+		return 0
+	}
+	return rand.N(most)
+}
+
+func (e *Engine) log(msg string, args ...any) { e.config.Logger.Warn("holdfast: "+msg, args...) }
+
+// enter counts a call in; leave counts it out. It fails once the client is closed.
+func (e *Engine) enter() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closing() {
+		return locking.ErrClosed
+	}
+	e.calls.Add(1)
+	return nil
+}
+
+func (e *Engine) leave() { e.calls.Done() }
+
+func (e *Engine) closing() bool {
+	select {
+	case <-e.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// remember keeps an owner for Close, which ends its holds.
+func (e *Engine) remember(o *owner) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.owners[o] = struct{}{}
+}
+
+func (e *Engine) forget(o *owner) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.owners, o)
+}
+
+// closeLimit bounds how long Close waits for releases that are under way.
+const closeLimit = 3 * time.Second
+
+// Close wakes every waiter and ends every hold with ErrClosed. The keys of open
+// holds stay until their leases run out: the work that they guard may go on. In
+// order: no new calls; waiters leave, which may start undos; holds end; undos and
+// releases get a few seconds; then messages and the watchdog stop.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	if e.closing() {
+		e.mu.Unlock()
+		return nil
+	}
+	close(e.closed)
+	e.mu.Unlock()
+	e.calls.Wait() // they all watch e.closed
+
+	if n := e.closeHolds(); n > 0 {
+		e.log("client closed with open holds; their locks stay until their leases run out", "holds", n)
+	}
+	if !e.undos.wait(closeLimit) {
+		e.log("client closed with releases that Redis did not answer; their locks stay until their leases run out")
+	}
+	e.pubsub.Close()
+	e.watchdog.Close()
+	return nil
+}
+
+// closeHolds ends the holds, which still owe an Unlock, and counts them.
+func (e *Engine) closeHolds() (n int) {
+	e.mu.Lock()
+	owners := make([]*owner, 0, len(e.owners))
+	for o := range e.owners {
+		owners = append(owners, o)
+	}
+	e.mu.Unlock()
+	for _, o := range owners {
+		o.mu.Lock()
+		e.watchdog.Remove(&o.entry)
+		var ending []*hold
+		for _, h := range o.holds {
+			if h.mark(locking.ErrClosed) {
+				ending = append(ending, h)
+			}
+		}
+		o.mu.Unlock()
+		for _, h := range ending {
+			h.finish()
+		}
+		n += len(ending)
+	}
+	return n
+}
+
+// attemptLimit bounds the wait for one answer. Without one by then the outcome
+// counts as unknown, and a waiter tries anew on another connection.
+const attemptLimit = 3 * time.Second
+
+var (
+	errSilent     = errors.New("holdfast: Redis did not answer in time")
+	errNilContext = errors.New("holdfast: ctx is nil")
+)
+
+// exchange sends one operation and waits for its answer until ctx ends, stop is
+// closed or the attempt has lasted too long. Without an answer the error is
+// errSilent, of class Unknown; or notSent if the operation was withdrawn in time.
+func (e *Engine) exchange(ctx context.Context, op script.Op, stop <-chan struct{}) (*script.Call, script.Answer) {
+	call := e.sender.Start(op)
+	limit := time.NewTimer(attemptLimit)
+	defer limit.Stop()
+	select {
+	case <-call.Done():
+		return call, call.Answers()[0]
+	case <-ctx.Done():
+	case <-stop:
+	case <-limit.C:
+	}
+	select {
+	case <-call.Done(): // both at once: what is known counts
+		return call, call.Answers()[0]
+	default:
+	}
+	if call.Withdraw() {
+		return call, script.Answer{Err: notSent{errSilent}}
+	}
+	return call, script.Answer{Err: errSilent}
+}
+
+// notSent marks the error of an operation that was withdrawn before it was sent.
+type notSent struct{ error }
+
+func (n notSent) Unwrap() error { return n.error }
+
+// pause waits for the next pause of a policy; false when there is none, ctx ended
+// or stop was closed.
+func (e *Engine) pause(ctx context.Context, pauses backoff.BackOff, stop <-chan struct{}) bool {
+	d := pauses.NextBackOff()
+	if d == backoff.Stop || ctx.Err() != nil {
+		return false
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+	case <-stop:
+	}
+	return false
+}
+
+// contextError is ctx's error, with its cause where that says more: the end of a
+// hold, say.
+func contextError(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if cause == nil || errors.Is(err, cause) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, cause)
+}
+
+// A tally counts what is under way, so that Close can wait for it for a while.
+type tally struct {
+	mu   sync.Mutex
+	n    int
+	zero chan struct{} // closed at zero; nil while nobody waits
+}
+
+func (t *tally) add() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.n++
+}
+
+func (t *tally) remove() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.n--
+	if t.n == 0 && t.zero != nil {
+		close(t.zero)
+		t.zero = nil
+	}
+}
+
+// wait tells whether the count reached zero in time.
+func (t *tally) wait(limit time.Duration) bool {
+	t.mu.Lock()
+	if t.n == 0 {
+		t.mu.Unlock()
+		return true
+	}
+	if t.zero == nil {
+		t.zero = make(chan struct{})
+	}
+	zero := t.zero
+	t.mu.Unlock()
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-zero:
+		return true
+	case <-timer.C:
+		return false
+	}
+}

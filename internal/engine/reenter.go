@@ -1,0 +1,102 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/holdfast-go/holdfast/internal/script"
+	"github.com/holdfast-go/holdfast/locking"
+	"github.com/holdfast-go/holdfast/tracing"
+)
+
+// mostHolds bounds the hold count of one owner, far below what Redis and Lua count
+// exactly.
+const mostHolds = 1<<31 - 1
+
+// reenter acquires once more for an owner that has the lock. The owner's id stays,
+// so a copy of unknown outcome may be followed by another one: both say which count
+// is to be reached. errRetired: the owner has unlocked everything.
+func (a *attempt) reenter(o *owner) (*hold, error) {
+	e := a.engine
+	if err := o.take(a.wait); err != nil {
+		return nil, a.over(false, nil)
+	}
+	defer o.give()
+
+	pauses := e.config.Retry()
+	unknown := false // a copy may have been executed
+	for {
+		before, err := o.reentrant()
+		if err != nil {
+			return nil, err
+		}
+		h, err := a.tryAgain(o, before)
+		switch classOf(err) {
+		case script.Done:
+			return h, nil
+		case script.Unknown:
+			unknown = true
+		}
+		final := errors.Is(err, locking.ErrLost) || classOf(err) == script.Refused
+		once := a.ask.Bounded && a.ask.Wait == 0
+		if !final && !once && e.pause(a.wait, pauses, e.closed) {
+			a.span.Event(tracing.EventRetry)
+			continue
+		}
+		if unknown {
+			e.undo(o, nil) // down to the holds that it has
+		}
+		if final {
+			return nil, err
+		}
+		return nil, a.over(false, err)
+	}
+}
+
+// reentrant tells how many holds the owner has, or why it cannot be re-entered.
+func (o *owner) reentrant() (before int, err error) {
+	switch err := o.state(); {
+	case errors.Is(err, locking.ErrUnlocked):
+		return 0, errRetired
+	case err != nil:
+		return 0, err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.holds) == 0 {
+		return 0, errRetired // its last Unlock did not wait for its turn
+	}
+	if len(o.holds) >= mostHolds {
+		return 0, fmt.Errorf("holdfast: owner %s has %d holds, no more are possible", o.id, mostHolds)
+	}
+	return len(o.holds), nil
+}
+
+// tryAgain sends one acquire of an owner that has the lock already.
+func (a *attempt) tryAgain(o *owner, before int) (*hold, error) {
+	a.span.Attempt()
+	o.sending(a.lease)
+	call, answer := a.engine.exchange(a.wait, a.target.Driver.Acquire(a.target.Key, o.id, a.lease, before), a.engine.closed)
+	v, err := answer.Ints(2)
+	switch {
+	case err != nil:
+		return nil, err
+	case v[0] != done:
+		o.retire(locking.ErrLost) // gone, though no hold had been told
+		return nil, locking.ErrLost
+	}
+	h := a.hold()
+	if !o.admit(h, call.Sent(), a.lease) {
+		return nil, errLate
+	}
+	return h, nil
+}
+
+// sending notes the lease of a command: what it may have locked is gone that long
+// after.
+func (o *owner) sending(lease time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.lease = max(o.lease, lease)
+}

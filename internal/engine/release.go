@@ -1,0 +1,188 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/holdfast-go/holdfast/internal/script"
+	"github.com/holdfast-go/holdfast/locking"
+)
+
+// unlockLimit bounds an Unlock, which does not heed its caller's ctx.
+const unlockLimit = 3 * time.Second
+
+func (h *hold) Unlock(ctx context.Context) error {
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	o := h.owner
+	inside := o.state() == nil // called within the trust window
+
+	o.mu.Lock()
+	over := h.unlocked
+	if over == nil {
+		h.unlocked = make(chan struct{})
+	}
+	o.mu.Unlock()
+	if over != nil {
+		<-over // bounded by the first call's limit
+		return nil
+	}
+	defer close(h.unlocked)
+
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), unlockLimit)
+	defer cancel()
+	span := o.engine.config.Tracer.Release(ctx, o.target.Driver.Kind(), h.Name(), o.id)
+	err := h.unlock(ctx, inside)
+	if err != nil {
+		err = fmt.Errorf("unlock %q: %w", h.Name(), err)
+	}
+	span.End(err)
+	return err
+}
+
+// unlock waits for the owner's turn, decides how many holds are left and has
+// Redis told.
+func (h *hold) unlock(ctx context.Context, inside bool) error {
+	o := h.owner
+	if err := o.take(ctx); err != nil {
+		// Something else of this owner hangs. If it is a re-entry, it finds the owner
+		// retired when it comes back, and is undone too.
+		after, lost := o.leave(h)
+		if lost {
+			return locking.ErrLost
+		}
+		h.left()
+		if after == 0 {
+			o.retire(locking.ErrUnlocked)
+		}
+		o.engine.undo(o, nil)
+		return errSilent
+	}
+	defer o.give()
+
+	after, lost := o.leave(h)
+	if lost {
+		return locking.ErrLost
+	}
+	err := o.release(ctx, after, inside)
+	switch {
+	case errors.Is(err, locking.ErrLost):
+		h.lose()
+		o.retire(locking.ErrLost)
+	case err != nil:
+		h.left()
+		o.engine.undo(o, nil) // goes on until one lease from now
+	default:
+		h.left()
+	}
+	if after == 0 {
+		o.retire(locking.ErrUnlocked)
+	}
+	return err
+}
+
+// leave takes the hold out of those that owe an Unlock, stops the renewal that
+// nobody else wants, and tells how many holds are left. lost: there was
+// nothing to take out, the owner is retired.
+func (o *owner) leave(h *hold) (after int, lost bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	i := slices.Index(o.holds, h)
+	if i < 0 {
+		return 0, true
+	}
+	o.holds = slices.Delete(o.holds, i, i+1)
+	o.live.Store(int32(len(o.holds)))
+	if o.leaving == nil {
+		o.leaving = h
+	}
+	o.schedule()
+	return len(o.holds), false
+}
+
+// left ends a hold whose release was decided.
+func (h *hold) left() { h.settle(locking.ErrUnlocked) }
+
+// lose ends a hold that Redis did not know any more.
+func (h *hold) lose() { h.settle(locking.ErrLost) }
+
+func (h *hold) settle(cause error) {
+	o := h.owner
+	o.mu.Lock()
+	if o.leaving == h {
+		o.leaving = nil
+	}
+	ended := h.mark(cause)
+	o.mu.Unlock()
+	if ended {
+		h.finish()
+	}
+}
+
+// release sends the release until it is answered or ctx ends; executed twice it
+// does no harm. inside tells whether Unlock was called within the trust window.
+//
+// "Gone" has two readings. On an inner release it is always a loss: other holds
+// of the owner should have kept the field. On the last one the field may be gone
+// because an earlier copy of this very release took it, so it is a loss only if
+// no earlier copy can have run and the answer came within the window, or if Unlock
+// was called too late anyway.
+func (o *owner) release(ctx context.Context, after int, inside bool) error {
+	e := o.engine
+	publish, err := e.publishCommand(ctx, nil)
+	if err != nil {
+		return err
+	}
+	op := o.target.Driver.Release(o.target.Key, o.id, after, publish)
+	pauses := e.config.Retry()
+	earlier := false // an earlier copy may have been executed
+	for {
+		_, answer := e.exchange(ctx, op, nil)
+		switch script.ClassOf(answer.Err) {
+		case script.Done:
+			return o.released(answer, after, !inside || !earlier && o.within())
+		case script.Refused:
+			return answer.Err
+		case script.Unknown:
+			earlier = true
+		}
+		if !e.pause(ctx, pauses, nil) {
+			return answer.Err
+		}
+	}
+}
+
+// released reads the answer to a release; goneIsLost is for the last one.
+func (o *owner) released(answer script.Answer, after int, goneIsLost bool) error {
+	if o.engine.untold(o.target, answer) {
+		return nil
+	}
+	v, err := answer.Ints(2)
+	if err != nil {
+		return err
+	}
+	if v[0] == gone && (after > 0 || goneIsLost) {
+		return locking.ErrLost
+	}
+	return nil
+}
+
+func (o *owner) within() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return time.Now().Before(o.trusted)
+}
+
+// untold tells whether the lock was freed without a message, and logs it: waiters
+// then find out by the end of the lease or their safety poll.
+func (e *Engine) untold(t *Target, answer script.Answer) bool {
+	if len(answer.Reply) < 2 || answer.Reply[0] != int64(untold) {
+		return false
+	}
+	e.log("lock freed, but its waiters could not be told", "lock", t.Name, "error", answer.Reply[1])
+	return true
+}

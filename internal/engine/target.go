@@ -1,0 +1,183 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/holdfast-go/holdfast/internal/keys"
+	"github.com/holdfast-go/holdfast/internal/script"
+	"github.com/holdfast-go/holdfast/locking"
+	"github.com/holdfast-go/holdfast/tracing"
+)
+
+// A Target is the lock that a call is about.
+type Target struct {
+	Name    string // as the caller gave it
+	Key     string // as it is called in Redis
+	Driver  Driver
+	Options locking.LockOptions
+	Err     error // why no call can be made; told by the first one
+}
+
+// NewTarget checks a lock's name and options.
+func (e *Engine) NewTarget(d Driver, name, key string, options locking.LockOptions) *Target {
+	t := &Target{Name: name, Key: key, Driver: d, Options: options, Err: options.Err}
+	if err := e.checkKey(key); err != nil {
+		t.Err = err
+	}
+	if name == "" {
+		t.Err = fmt.Errorf("%w: it is empty", locking.ErrInvalidName)
+	}
+	return t
+}
+
+func (e *Engine) checkKey(key string) error {
+	switch {
+	case key == "":
+		return fmt.Errorf("%w: its key is empty", locking.ErrInvalidName)
+	case len(key) > keys.MaxName:
+		return fmt.Errorf("%w: it has %d bytes, at most %d are possible", locking.ErrInvalidName, len(key), keys.MaxName)
+	case e.publish.cluster != nil && !keys.OneSlot(key):
+		return fmt.Errorf("%w: its braces make no hash tag, so on a cluster the key %q and its channel %q are in two slots",
+			locking.ErrInvalidName, key, keys.Channel(key))
+	}
+	return nil
+}
+
+// Do acquires the lock, runs fn with the hold's context and releases it, also when
+// fn panics.
+func Do(ctx context.Context, l locking.Lock, fn func(context.Context) error, opts ...locking.AcquireOption) (err error) {
+	if fn == nil {
+		return fmt.Errorf("do %q: holdfast: fn is nil", l.Name())
+	}
+	h, err := l.Lock(ctx, opts...)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		lost := h.Err()
+		unlocked := h.Unlock(ctx)
+		if !errors.Is(lost, locking.ErrLost) || errors.Is(unlocked, locking.ErrLost) {
+			lost = nil // said already
+		}
+		if unlocked != nil || lost != nil {
+			err = errors.Join(err, unlocked, lost)
+		}
+	}()
+	return fn(h.Context(ctx))
+}
+
+// questionLimit bounds questions and ForceUnlock, which wait for nobody.
+const questionLimit = attemptLimit
+
+// question sends an operation that is not an acquisition. What was certainly not
+// executed is sent again until ctx ends or the limit has passed, and where again
+// allows it, so is what may have been.
+func (e *Engine) question(ctx context.Context, t *Target, op func(publish string) script.Op, again bool) (script.Answer, error) {
+	if err := e.admissible(ctx, t); err != nil {
+		return script.Answer{}, err
+	}
+	defer e.leave()
+	bounded, cancel := context.WithTimeout(ctx, questionLimit)
+	defer cancel()
+
+	publish, err := e.publishCommand(bounded, e.closed)
+	pauses := e.config.Retry()
+	for err == nil {
+		_, answer := e.exchange(bounded, op(publish), e.closed)
+		class := classOf(answer.Err)
+		if class == script.Done {
+			return answer, nil
+		}
+		retry := class == script.NotExecuted || class == script.Unknown && again
+		if !retry || !e.pause(bounded, pauses, e.closed) {
+			err = answer.Err
+		}
+	}
+	switch {
+	case e.closing():
+		err = locking.ErrClosed
+	case ctx.Err() != nil:
+		err = fmt.Errorf("%w: %w", contextError(ctx), err)
+	}
+	return script.Answer{}, err
+}
+
+// ForceUnlock frees the lock whoever holds it. It is sent once: a second copy
+// could free it under the next owner.
+func (e *Engine) ForceUnlock(ctx context.Context, t *Target) (freed bool, err error) {
+	answer, err := e.question(ctx, t, func(publish string) script.Op {
+		return t.Driver.Force(t.Key, publish)
+	}, false)
+	if err == nil {
+		freed, err = e.forced(t, answer)
+	}
+	if err != nil {
+		return false, fmt.Errorf("force-unlock %q: %w", t.Name, err)
+	}
+	return freed, nil
+}
+
+func (e *Engine) forced(t *Target, answer script.Answer) (bool, error) {
+	if e.untold(t, answer) {
+		return true, nil
+	}
+	v, err := answer.Ints(1)
+	return err == nil && v[0] == done, err
+}
+
+// An Inspection is what Redis knows about a lock.
+type Inspection struct {
+	Held  bool
+	TTL   time.Duration // negative: without an end
+	Count int           // holds of the owner that ctx carries
+}
+
+// Inspect asks Redis about the lock, and about the owner that ctx carries. deed
+// names the question for errors.
+func (e *Engine) Inspect(ctx context.Context, t *Target, deed string) (Inspection, error) {
+	o := e.liveOwner(ctx, t)
+	owner := ""
+	if o != nil {
+		owner = o.id
+	}
+	answer, err := e.question(ctx, t, func(string) script.Op { return t.Driver.Inspect(t.Key, owner) }, true)
+	var v []int64
+	if err == nil {
+		v, err = answer.Ints(2)
+	}
+	if err != nil {
+		return Inspection{}, fmt.Errorf("%s %q: %w", deed, t.Name, err)
+	}
+	i := Inspection{Held: v[0] != -2, TTL: time.Duration(v[0]) * time.Millisecond}
+	if o != nil {
+		i.Count = int(v[1])
+	}
+	return i, nil
+}
+
+// liveOwner is the owner that ctx carries, unless it has unlocked or is lost: then
+// it holds nothing, whatever is still on its way to Redis.
+func (e *Engine) liveOwner(ctx context.Context, t *Target) *owner {
+	if ctx == nil {
+		return nil // said by admissible
+	}
+	o := e.ownerOf(ctx, t)
+	if o == nil || o.state() != nil || o.live.Load() == 0 {
+		return nil
+	}
+	return o
+}
+
+// trace gives a hold its span, unless it has ended meanwhile.
+func (h *hold) trace(span tracing.Hold) {
+	h.owner.mu.Lock()
+	h.span = span
+	ended := h.err
+	h.owner.mu.Unlock()
+	if ended != nil {
+		h.span.End(outcomeOf(ended))
+	}
+}

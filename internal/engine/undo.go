@@ -1,0 +1,107 @@
+package engine
+
+import (
+	"sync"
+	"time"
+
+	"github.com/holdfast-go/holdfast/internal/script"
+	"github.com/holdfast-go/holdfast/watchdog"
+)
+
+// An undo takes back, in the background, what an owner may still have in Redis
+// without a hold to show for it: an acquisition of unknown outcome, a hold that
+// lapsed, a release that was not answered. It sends releases down to the holds that
+// the owner still has, until one is confirmed, or one lease after the last command
+// of the owner: then nothing of it can be left.
+//
+// It is a customer of the watchdog, which sends it as it sends renewals: many in
+// one call, and no goroutine each.
+type undo struct {
+	owner *owner
+	entry watchdog.Entry
+	until time.Time
+
+	longest time.Duration // between two copies
+
+	mu    sync.Mutex
+	pause time.Duration
+	over  bool
+}
+
+const firstPause = 20 * time.Millisecond
+
+// undo starts one. call, if not nil, is the acquire whose outcome is unknown: the
+// release goes out at once, on whichever lane is free, and so may overtake it;
+// when the acquire has come back it is sent again.
+func (e *Engine) undo(o *owner, call *script.Call) {
+	o.mu.Lock()
+	lease := o.lease
+	o.mu.Unlock()
+	u := &undo{owner: o, until: time.Now().Add(lease), pause: firstPause, longest: max(time.Second, lease/60)}
+	e.undos.add()
+	u.send()
+	if call != nil {
+		call.Then(u.returned)
+	}
+}
+
+// send has the watchdog send a release now.
+func (u *undo) send() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.schedule(time.Now())
+}
+
+// schedule has the watchdog send a release at that time, and further copies after
+// growing pauses while there is no answer. Under u.mu.
+func (u *undo) schedule(at time.Time) {
+	if !u.over {
+		u.owner.engine.watchdog.Put(&u.entry, u, watchdog.Schedule{RenewAt: at, Retry: u.pause, Deadline: u.until})
+	}
+}
+
+// Renewal is the watchdog's question: what to send now.
+func (u *undo) Renewal() script.Op {
+	o := u.owner
+	publish, _ := o.engine.publish.known() // an acquire has asked for it before
+	return o.target.Driver.Release(o.target.Key, o.id, int(o.live.Load()), publish)
+}
+
+// Renewed takes the answer to one release. "Gone" is not the end of it: the acquire
+// may still arrive.
+func (u *undo) Renewed(answer script.Answer, _ time.Time) {
+	v, err := answer.Ints(1)
+	if err == nil && v[0] != gone {
+		u.end()
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.pause = min(2*u.pause, u.longest)
+	u.schedule(time.Now().Add(u.pause))
+}
+
+// returned is told what became of the acquire at last.
+func (u *undo) returned(call *script.Call) {
+	answer := call.Answers()[0]
+	v, err := answer.Ints(1)
+	switch {
+	case err == nil && v[0] == done:
+		u.send() // it did take the lock
+	case err == nil, script.ClassOf(err) == script.Refused, script.ClassOf(err) == script.NotExecuted:
+		u.end() // nothing was executed that needs undoing
+	}
+}
+
+// Lapsed is called one lease after the last command: nothing can be left.
+func (u *undo) Lapsed() { u.end() }
+
+func (u *undo) end() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !u.over {
+		u.over = true
+		u.owner.engine.watchdog.Remove(&u.entry)
+		u.owner.engine.undos.remove()
+	}
+}

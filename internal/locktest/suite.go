@@ -1,0 +1,238 @@
+// Package locktest is the one suite of promises: what every lock kind must do on
+// every backend. A kind's own promises stand beside it in its own package.
+package locktest
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+
+	"github.com/holdfast-go/holdfast"
+	"github.com/holdfast-go/holdfast/internal/redistest"
+)
+
+// A Kind is a lock kind under test.
+type Kind struct {
+	Name string
+	New  func(c *holdfast.Client, name string, opts ...holdfast.LockOption) holdfast.Lock
+}
+
+// A Backend is where the suite runs: it dials a server that is there for one test.
+type Backend struct {
+	Name  string
+	Start func(t *testing.T) (dial func() redis.UniversalClient)
+}
+
+// Run runs every promise for one kind on one backend.
+func Run(t *testing.T, kind Kind, backend Backend) {
+	dial := backend.Start(t)
+	for _, p := range promises {
+		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
+			p.test(&bed{T: t, kind: kind, dial: dial})
+		})
+	}
+}
+
+type promise struct {
+	name string
+	test func(b *bed)
+}
+
+var promises = concat(exclusion, holding, waiting, refusing)
+
+func concat(lists ...[]promise) (all []promise) {
+	for _, l := range lists {
+		all = append(all, l...)
+	}
+	return all
+}
+
+// A bed is the test bed of one promise.
+type bed struct {
+	*testing.T
+	kind Kind
+	dial func() redis.UniversalClient
+}
+
+// lease is what the watchdog of a bed's clients renews: short, so that renewals and
+// losses show within a second.
+const lease = 600 * time.Millisecond
+
+var names atomic.Int64
+
+// name returns a lock name that no other promise uses.
+func (b *bed) name() string {
+	b.Helper()
+	return "lock-" + itoa(names.Add(1))
+}
+
+func itoa(n int64) string {
+	if n < 10 {
+		return string(rune('0' + n))
+	}
+	return itoa(n/10) + itoa(n%10)
+}
+
+// redis is a connection of the test's own, to look at raw keys.
+func (b *bed) redis() redis.UniversalClient {
+	rdb := b.dial()
+	b.Cleanup(func() { _ = rdb.Close() })
+	return rdb
+}
+
+// client makes a client with connections of its own, as another process would.
+func (b *bed) client(opts ...holdfast.Option) *holdfast.Client {
+	b.Helper()
+	rdb := b.dial()
+	opts = append([]holdfast.Option{
+		holdfast.WithWatchdogTimeout(lease),
+		holdfast.WithLogger(slog.New(slog.DiscardHandler)),
+	}, opts...)
+	c, err := holdfast.New(rdb, opts...)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		_ = c.Close()
+		_ = rdb.Close()
+	})
+	return c
+}
+
+// lock makes a lock of the kind in a client of its own.
+func (b *bed) lock(name string, opts ...holdfast.Option) holdfast.Lock {
+	b.Helper()
+	return b.kind.New(b.client(opts...), name)
+}
+
+// countingLock is a lock whose client tells how many of its callers wait.
+func (b *bed) countingLock(name string) (l holdfast.Lock, waiters func() int64) {
+	reader := metric.NewManualReader()
+	provider := metric.NewMeterProvider(metric.WithReader(reader))
+	l = b.lock(name, holdfast.WithMeterProvider(provider))
+	return l, func() (n int64) {
+		var data metricdata.ResourceMetrics
+		if err := reader.Collect(context.Background(), &data); err != nil {
+			b.Fatal(err)
+		}
+		for _, scope := range data.ScopeMetrics {
+			for _, m := range scope.Metrics {
+				if sum, ok := m.Data.(metricdata.Sum[int64]); ok && m.Name == "holdfast.waiting" {
+					for _, point := range sum.DataPoints {
+						n += point.Value
+					}
+				}
+			}
+		}
+		return n
+	}
+}
+
+// ctx ends before the test's patience does.
+func (b *bed) ctx() context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	b.Cleanup(cancel)
+	return ctx
+}
+
+// mustLock acquires or fails the test.
+func (b *bed) mustLock(l holdfast.Lock, opts ...holdfast.AcquireOption) holdfast.Hold {
+	b.Helper()
+	h, err := l.Lock(b.ctx(), opts...)
+	if err != nil {
+		b.Fatalf("Lock: %v", err)
+	}
+	return h
+}
+
+func (b *bed) mustUnlock(h holdfast.Hold) {
+	b.Helper()
+	if err := h.Unlock(b.ctx()); err != nil {
+		b.Fatalf("Unlock: %v", err)
+	}
+}
+
+// want fails the test unless err is, or wraps, target; nil wants no error.
+func (b *bed) want(deed string, err, target error) {
+	b.Helper()
+	if !errors.Is(err, target) {
+		b.Errorf("%s: got error %v, want %v", deed, err, target)
+	}
+}
+
+// busy checks that a lock cannot be had without waiting.
+func (b *bed) busy(l holdfast.Lock) {
+	b.Helper()
+	h, err := l.TryLock(b.ctx(), 0, 0)
+	b.want("TryLock of a lock that is held", err, holdfast.ErrNotAcquired)
+	if h != nil {
+		b.mustUnlock(h)
+	}
+}
+
+// free checks that a lock can be had without waiting.
+func (b *bed) free(l holdfast.Lock) {
+	b.Helper()
+	h, err := l.TryLock(b.ctx(), 0, 0)
+	if err != nil {
+		b.Errorf("TryLock of a free lock: %v", err)
+		return
+	}
+	b.mustUnlock(h)
+}
+
+// within waits for a signal.
+func (b *bed) within(d time.Duration, what string, signal <-chan struct{}) {
+	b.Helper()
+	select {
+	case <-signal:
+	case <-time.After(d):
+		b.Fatalf("%s: not within %v", what, d)
+	}
+}
+
+// held is an acquisition that runs beside the test.
+type held struct {
+	done chan struct{}
+	hold holdfast.Hold
+	err  error
+	at   time.Time
+}
+
+// start acquires beside the test.
+func (b *bed) start(ctx context.Context, l holdfast.Lock, opts ...holdfast.AcquireOption) *held {
+	r := &held{done: make(chan struct{})}
+	go func() {
+		defer close(r.done)
+		r.hold, r.err = l.Lock(ctx, opts...)
+		r.at = time.Now()
+	}()
+	return r
+}
+
+// waits blocks until a lock has a waiter whose subscription the server has.
+func (b *bed) waits(rdb redis.UniversalClient, name string) {
+	b.Helper()
+	redistest.Eventually(b.T, 10*time.Second, "a waiter subscribes", func() bool { return subscribers(b, rdb, name) > 0 })
+}
+
+func subscribers(b *bed, rdb redis.UniversalClient, name string) int64 {
+	channel := "redisson_lock__channel:{" + name + "}"
+	ctx := b.ctx()
+	if cluster, ok := rdb.(*redis.ClusterClient); ok && cluster.Options().ClusterSlots == nil {
+		node, err := cluster.MasterForKey(ctx, channel)
+		if err != nil {
+			b.Fatal(err)
+		}
+		return node.PubSubShardNumSub(ctx, channel).Val()[channel] + node.PubSubNumSub(ctx, channel).Val()[channel]
+	}
+	return rdb.PubSubNumSub(ctx, channel).Val()[channel]
+}

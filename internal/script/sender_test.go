@@ -1,0 +1,358 @@
+package script
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+
+	"github.com/holdfast-go/holdfast/internal/faultproxy"
+	"github.com/holdfast-go/holdfast/internal/redistest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// The verbs of these tests: add counts executions, so a second one shows.
+var (
+	add   = &Verb{Name: "test.add", Source: "return {redis.call('INCR', KEYS[1]), ARGV[1]}"}
+	size  = &Verb{Name: "test.size", Source: "return {redis.call('HLEN', KEYS[1])}"}
+	fault = &Verb{Name: "test.fault", Source: "local nothing = nil\nreturn nothing.field"}
+	set   = &Verb{Name: "test.set", Source: "redis.call('SET', KEYS[1], ARGV[1])\nreturn {1}"}
+
+	program = NewProgram(add, size, fault, set)
+)
+
+func op(verb *Verb, key string, args ...string) Op {
+	return Op{Verb: verb, Keys: []string{key}, Args: args}
+}
+
+// onEach runs a test against miniredis and a real server.
+func onEach(t *testing.T, test func(t *testing.T, rdb redis.UniversalClient)) {
+	t.Run("miniredis", func(t *testing.T) { test(t, redistest.StartMiniredis(t).Client(t)) })
+	t.Run("redis", func(t *testing.T) { test(t, redistest.Start(t).Client(t)) })
+	t.Run("cluster", func(t *testing.T) { test(t, redistest.StartCluster(t, 3, 0).Client(t)) })
+}
+
+func answers(t *testing.T, c *Call) []Answer {
+	t.Helper()
+	select {
+	case <-c.Done():
+		return c.Answers()
+	case <-time.After(20 * time.Second):
+		t.Fatal("no answer within 20s")
+		return nil
+	}
+}
+
+func TestOneCallManyOperations(t *testing.T) {
+	onEach(t, func(t *testing.T, rdb redis.UniversalClient) {
+		if err := rdb.Set(t.Context(), "{tag}text", "x", 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+		got := answers(t, NewSender(rdb, program).Start(
+			op(add, "{tag}a", "first"),
+			op(size, "{tag}text"), // WRONGTYPE
+			op(fault, "{tag}a"),
+			op(add, "{tag}b", "second"),
+			op(add, "{tag}a", "third"),
+		))
+		for i, want := range []string{"[1 first] <nil>", "[] WRONGTYPE", "[] ", "[1 second] <nil>", "[2 third] <nil>"} {
+			if s := fmt.Sprint(got[i].Reply, " ", got[i].Err); !strings.HasPrefix(s, want) {
+				t.Errorf("operation %d: got %s, want %s", i+1, s, want)
+			}
+		}
+		if ClassOf(got[1].Err) != Refused {
+			t.Errorf("WRONGTYPE: got class %d, want Refused", ClassOf(got[1].Err))
+		}
+	})
+}
+
+// Operations under load travel together, each with its own answer, none twice.
+func TestManyCallersShareCalls(t *testing.T) {
+	onEach(t, func(t *testing.T, rdb redis.UniversalClient) {
+		s := NewSender(rdb, program)
+		var wg sync.WaitGroup
+		for i := range 500 {
+			wg.Go(func() {
+				key := "k" + strconv.Itoa(i)
+				for n := 1; n <= 3; n++ {
+					got := answers(t, s.Start(op(add, key, key)))
+					if v := fmt.Sprint(got[0].Reply); got[0].Err != nil || v != fmt.Sprintf("[%d %s]", n, key) {
+						t.Errorf("%s, time %d: got %v %v", key, n, v, got[0].Err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+	})
+}
+
+func TestNoScriptIsAnsweredWithTheText(t *testing.T) {
+	onEach(t, func(t *testing.T, rdb redis.UniversalClient) {
+		s := NewSender(rdb, program)
+		for n := range 3 {
+			flush(t, rdb)
+			// Two slots, so a pipeline on the cluster.
+			got := answers(t, s.Start(op(add, "{x}", ""), op(add, "{x}", "")))
+			if got[0].Err != nil || got[1].Reply[0] != int64(2*n+2) {
+				t.Errorf("got %v, want count %d", got, 2*n+2)
+			}
+		}
+	})
+}
+
+func flush(t *testing.T, rdb redis.UniversalClient) {
+	t.Helper()
+	flushOne := func(ctx context.Context, node *redis.Client) error { return node.ScriptFlush(ctx).Err() }
+	err := error(nil)
+	if cluster, ok := rdb.(*redis.ClusterClient); ok {
+		err = cluster.ForEachMaster(t.Context(), flushOne)
+	} else {
+		err = rdb.ScriptFlush(t.Context()).Err()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// spoiled is a real server behind a proxy, and the client's own pool settings at
+// their worst: go-redis may send again as it likes.
+func spoiled(t *testing.T) (*faultproxy.Proxy, *redistest.Server, *redis.Client) {
+	server := redistest.Start(t)
+	proxy := faultproxy.New(t, server.Addr(), 1)
+	rdb := redis.NewClient(&redis.Options{Addr: proxy.Addr(), MaxRetries: 3, ReadTimeout: 200 * time.Millisecond})
+	t.Cleanup(func() { _ = rdb.Close() })
+	return proxy, server, rdb
+}
+
+// A command that may have been executed is not sent again, by nobody.
+func TestNeverSentTwice(t *testing.T) {
+	for name, d := range map[string]faultproxy.Decision{
+		"reply lost":   faultproxy.DropReply,
+		"reset after":  faultproxy.ResetAfter,
+		"reset before": faultproxy.ResetBefore,
+		"request lost": faultproxy.DropRequest,
+	} {
+		t.Run(name, func(t *testing.T) {
+			proxy, server, rdb := spoiled(t)
+			s := NewSender(rdb, program)
+			answers(t, s.Start(op(add, "warm", ""))) // the server knows the script now
+			proxy.OnNext("EVALSHA", d)
+			got := answers(t, s.Start(op(add, "k", "")))
+			if ClassOf(got[0].Err) != Unknown {
+				t.Errorf("got %v of class %d, want one of unknown outcome", got[0].Err, ClassOf(got[0].Err))
+			}
+			want := map[bool]string{true: "1", false: ""}[d == faultproxy.DropReply || d == faultproxy.ResetAfter]
+			if n, _ := server.Do(t.Context(), "GET", "k").Text(); n != want {
+				t.Errorf("executions: got %q, want %q", n, want)
+			}
+		})
+	}
+}
+
+// What waits in the queue can be taken back, and is never executed then.
+func TestWithdraw(t *testing.T) {
+	proxy, server, rdb := spoiled(t)
+	s := NewSender(rdb, program)
+	answers(t, s.Start(op(add, "warm", "")))
+	open := make(chan struct{})
+	proxy.Decide(func(c faultproxy.Command) faultproxy.Decision {
+		if c.Name == "EVALSHA" {
+			return faultproxy.GateRequest(open)
+		}
+		return faultproxy.Pass
+	})
+	l := s.lanesTo(s.Server("k"))
+	l.mu.Lock() // no lane may hang, and give its place away, while we look
+	l.out = laneCount
+	l.mu.Unlock()
+	c := s.Start(op(add, "k", "withdrawn"))
+	if !c.Queued() {
+		t.Fatal("the call is not queued")
+	}
+	if !c.Withdraw() || !c.Withdraw() {
+		t.Error("Withdraw of a queued call: got false")
+	}
+	stays := s.Start(op(add, "k", "stays"))
+	l.mu.Lock()
+	batch := l.take()
+	l.mu.Unlock()
+	close(open)
+	l.run(batch)
+	if got := answers(t, stays); got[0].Err != nil || got[0].Reply[0] != int64(1) {
+		t.Errorf("got %v, want the first execution", got)
+	}
+	if stays.Withdraw() {
+		t.Error("Withdraw of an answered call: got true")
+	}
+	if n, _ := server.Do(t.Context(), "GET", "k").Text(); n != "1" {
+		t.Errorf("executions: got %q, want 1", n)
+	}
+}
+
+// Connections that hang delay nobody else.
+func TestHangingLanesGiveTheirPlaceAway(t *testing.T) {
+	proxy, _, rdb := spoiled(t)
+	s := NewSender(rdb, program)
+	answers(t, s.Start(op(add, "warm", "")))
+	open := make(chan struct{})
+	var mu sync.Mutex
+	gated := 0
+	proxy.Decide(func(c faultproxy.Command) faultproxy.Decision {
+		mu.Lock()
+		defer mu.Unlock()
+		if c.Name == "EVALSHA" && gated < laneCount {
+			gated++
+			return faultproxy.Gate(open)
+		}
+		return faultproxy.Pass
+	})
+	var hanging []*Call
+	for range laneCount {
+		hanging = append(hanging, s.Start(op(add, "k", "")))
+	}
+	redistest.Eventually(t, 5*time.Second, "all lanes hang", func() bool { mu.Lock(); defer mu.Unlock(); return gated == laneCount })
+	if got := answers(t, s.Start(op(add, "other", ""))); got[0].Err != nil {
+		t.Errorf("an operation beside hanging lanes: %v", got[0].Err)
+	}
+	close(open)
+	for _, c := range hanging {
+		answers(t, c)
+	}
+}
+
+// A dead node of a cluster delays nobody on the others.
+func TestDeadNodeDelaysNobodyElse(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 0, "--cluster-require-full-coverage", "no")
+	rdb := cluster.Client(t)
+	s := NewSender(rdb, program)
+	answers(t, s.Start(op(add, "warm", "")))
+	dead := cluster.MasterOf("a")
+	var alive []string
+	for _, key := range []string{"b", "c", "d", "e", "f", "g"} {
+		if cluster.MasterOf(key) != dead {
+			alive = append(alive, key)
+		}
+	}
+	if err := dead.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = dead.Resume() }()
+	var hanging []*Call
+	for range 20 {
+		hanging = append(hanging, s.Start(op(add, "a", "")))
+	}
+	for _, key := range alive {
+		c := s.Start(op(add, key, ""))
+		select {
+		case <-c.Done():
+		case <-time.After(2 * time.Second):
+			t.Errorf("%s: no answer while another node hangs", key)
+		}
+	}
+	if err := dead.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range hanging {
+		answers(t, c)
+	}
+}
+
+// A plain client may talk to a cluster through a proxy: after the first CROSSSLOT
+// calls are split by slot.
+func TestCrossSlotIsSplit(t *testing.T) {
+	cluster := redistest.StartCluster(t, 1, 0)
+	rdb := cluster.Nodes[0].Client(t)
+	s := NewSender(rdb, program)
+	got := answers(t, s.Start(op(add, "a", ""), op(add, "b", ""), op(add, "a", "")))
+	if got[0].Err != nil || got[1].Err != nil || got[2].Err != nil || got[2].Reply[0] != int64(2) {
+		t.Errorf("got %v, want three answers", got)
+	}
+	if !s.bySlot.Load() {
+		t.Error("the sender has not learned to split by slot")
+	}
+}
+
+// A slot on the move serves single keys: what is there, and by ASK what is not.
+func TestSlotOnTheMove(t *testing.T) {
+	cluster := redistest.StartCluster(t, 2, 0)
+	rdb := cluster.Client(t)
+	s := NewSender(rdb, program)
+	answers(t, s.Start(op(add, "{s}here", "")))
+	from := cluster.MasterOf("{s}")
+	to := cluster.Nodes[0]
+	if to == from {
+		to = cluster.Nodes[1]
+	}
+	slot, err := from.Do(t.Context(), "CLUSTER", "KEYSLOT", "{s}").Int()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cluster.BeginMove(t.Context(), slot, from, to); err != nil {
+		t.Fatal(err)
+	}
+	got := answers(t, s.Start(op(add, "{s}here", ""), op(add, "{s}there", "")))
+	if got[0].Err != nil || got[1].Err != nil {
+		t.Errorf("got %v, want two answers", got)
+	}
+}
+
+func TestClasses(t *testing.T) {
+	for text, want := range map[string]Class{
+		"LOADING Redis is loading the dataset in memory": NotExecuted,
+		"BUSY Redis is busy running a script":            NotExecuted,
+		"CLUSTERDOWN The cluster is down":                NotExecuted,
+		"READONLY You can't write":                       NotExecuted,
+		"NOREPLICAS Not enough good replicas to write.":  NotExecuted,
+		"ERR max number of clients reached":              NotExecuted,
+		"NOPERM no":                                      Refused,
+		"WRONGTYPE no":                                   Refused,
+		"OOM command not allowed":                        Refused,
+		"MISCONF no":                                     Refused,
+	} {
+		if got := ClassOf(newReplyError(text)); got != want {
+			t.Errorf("%s: got class %d, want %d", text, got, want)
+		}
+		if got := newReplyError("@user_script: 6: -" + text).Error(); got != text {
+			t.Errorf("got text %q, want %q", got, text)
+		}
+	}
+	for err, want := range map[error]Class{nil: Done, io.EOF: Unknown, errReply: Unknown, redis.ErrClosed: Refused, redis.ErrPoolTimeout: NotExecuted, errors.New("other"): Unknown} {
+		if got := ClassOf(err); got != want {
+			t.Errorf("%v: got class %d, want %d", err, got, want)
+		}
+	}
+	refused := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", MaxRetries: -1})
+	defer refused.Close()
+	if got := ClassOf(refused.Ping(t.Context()).Err()); got != NotExecuted {
+		t.Errorf("dial error: got class %d, want NotExecuted", got)
+	}
+}
+
+// Whatever a foreign server replies: an error, not a panic.
+func FuzzAnswer(f *testing.F) {
+	f.Add(int64(1), "x", 2)
+	f.Fuzz(func(t *testing.T, n int64, s string, size int) {
+		replies := []any{nil, n, s, []any{}, []any{n}, []any{s, n}, []any{[]any{n}, s}, []any{[]any{s}, nil}, errReply}
+		for _, reply := range replies {
+			units := make([]unit, 2)
+			for i := range units {
+				units[i].answer = &Answer{}
+			}
+			deliver(units, reply)
+			for _, u := range units {
+				if _, err := u.answer.Ints(1 + size&3); err == nil && len(u.answer.Reply) == 0 {
+					t.Errorf("%v became numbers", reply)
+				}
+			}
+		}
+	})
+}

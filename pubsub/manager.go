@@ -1,0 +1,244 @@
+package pubsub
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Config changes a Manager. The zero value works.
+type Config struct {
+	// Sharded tells whether to subscribe with SSUBSCRIBE; it is asked before the
+	// first subscription, and again after an error. nil: never.
+	Sharded func(ctx context.Context) (bool, error)
+	// Silence is how long a server may send nothing, not even a PONG, before it is
+	// replaced. Defaults to 3 seconds.
+	Silence time.Duration
+	// Linger is how long a channel stays subscribed after its last Subscription was
+	// closed. Defaults to 1 second.
+	Linger time.Duration
+	// Logger hears of lost connections. Defaults to none.
+	Logger *slog.Logger
+	// Changed is told when channels are subscribed, or no longer (negative).
+	Changed func(delta int)
+}
+
+// A Manager keeps the subscriptions of one client. All its methods may be called at
+// once.
+type Manager struct {
+	rdb    redis.UniversalClient
+	config Config
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	rouse  chan struct{}  // capacity 1: the router has something to do
+	wg     sync.WaitGroup // every goroutine
+
+	mu       sync.Mutex // guards what follows, and all topics and sessions
+	topics   map[string]*topic
+	wanted   []*topic // to be routed
+	idle     []*topic // without subscription, the longest first
+	sessions map[string]*session
+	failures map[string]int // of sessions in a row, by server
+	started  bool
+	closed   bool
+}
+
+// New makes a manager. It does nothing until the first Subscribe.
+func New(rdb redis.UniversalClient, config Config) *Manager {
+	if config.Silence <= 0 {
+		config.Silence = 3 * time.Second
+	}
+	if config.Linger <= 0 {
+		config.Linger = time.Second
+	}
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	if config.Changed == nil {
+		config.Changed = func(int) {}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Manager{
+		rdb: rdb, config: config, ctx: ctx, cancel: cancel,
+		rouse:    make(chan struct{}, 1),
+		topics:   map[string]*topic{},
+		sessions: map[string]*session{},
+		failures: map[string]int{},
+	}
+}
+
+// A topic is one channel. Guarded by Manager.mu.
+type topic struct {
+	channel   string
+	subs      map[*Subscription]struct{}
+	session   *session // where it is asked for or confirmed; nil: it is wanted, or pauses
+	confirmed bool
+	alone     bool      // ask for it in a command of its own: one with others was refused
+	err       error     // Redis refused it for good
+	idleSince time.Time // zero: it has subscriptions
+}
+
+// A Subscription is one waiter's interest in a channel.
+type Subscription struct {
+	manager *Manager
+	topic   *topic
+	wake    chan struct{}
+}
+
+// Subscribe subscribes to a channel. It never blocks and never fails: what becomes
+// of it shows by wake-ups.
+func (m *Manager) Subscribe(channel string) *Subscription {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t := m.topics[channel]
+	if t == nil {
+		t = &topic{channel: channel, subs: map[*Subscription]struct{}{}}
+		if !m.closed {
+			m.topics[channel] = t
+			m.want(t)
+		}
+	}
+	s := &Subscription{manager: m, topic: t, wake: make(chan struct{}, 1)}
+	t.subs[s] = struct{}{}
+	t.idleSince = time.Time{}
+	if t.confirmed || t.err != nil || m.closed {
+		// Confirmed before: a message may have passed between the subscriber's last look
+		// and this call.
+		s.rouse()
+	}
+	return s
+}
+
+// want has the router find a server for a topic. Under m.mu.
+func (m *Manager) want(t *topic) {
+	if m.closed {
+		return
+	}
+	m.wanted = append(m.wanted, t)
+	if !m.started {
+		m.started = true
+		m.wg.Add(1)
+		go m.route() // ended by Close
+	}
+	m.poke()
+}
+
+// wantLater is want after a pause. Under m.mu.
+func (m *Manager) wantLater(topics []*topic, pause time.Duration) {
+	time.AfterFunc(pause, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		for _, t := range topics {
+			if t.session == nil && m.topics[t.channel] == t {
+				m.want(t)
+			}
+		}
+	})
+}
+
+func (m *Manager) poke() {
+	select {
+	case m.rouse <- struct{}{}:
+	default:
+	}
+}
+
+// Wake has a token after each message and each confirmation, when the channel is
+// refused for good (Err) and when the manager closes. It holds one token at most.
+func (s *Subscription) Wake() <-chan struct{} { return s.wake }
+
+func (s *Subscription) rouse() {
+	select {
+	case s.wake <- struct{}{}:
+	default: // one look is enough for many reasons
+	}
+}
+
+// Confirmed tells whether the server has confirmed the subscription, and its
+// connection has not been lost since.
+func (s *Subscription) Confirmed() bool {
+	s.manager.mu.Lock()
+	defer s.manager.mu.Unlock()
+	return s.topic.confirmed
+}
+
+// Err is what Redis said when it refused the channel for good (no permission, say);
+// nil if it did not, or has accepted it since.
+func (s *Subscription) Err() error {
+	s.manager.mu.Lock()
+	defer s.manager.mu.Unlock()
+	return s.topic.err
+}
+
+// Close ends the subscription; a second call does nothing. The last one of a channel
+// unsubscribes it after Config.Linger.
+func (s *Subscription) Close() {
+	m, t := s.manager, s.topic
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := t.subs[s]; !ok {
+		return
+	}
+	delete(t.subs, s)
+	if len(t.subs) == 0 && !m.closed {
+		t.idleSince = time.Now()
+		m.idle = append(m.idle, t)
+		m.poke()
+	}
+}
+
+// rouse wakes all of a topic's subscriptions. Under m.mu.
+func (t *topic) rouse() {
+	for s := range t.subs {
+		s.rouse()
+	}
+}
+
+// confirm notes whether the server has the subscription. Under m.mu.
+func (m *Manager) confirm(t *topic, confirmed bool) {
+	if t.confirmed == confirmed {
+		return
+	}
+	t.confirmed = confirmed
+	if confirmed {
+		m.config.Changed(1)
+	} else {
+		m.config.Changed(-1)
+	}
+}
+
+// closeLimit bounds how long Close waits for goroutines that hang in the network.
+const closeLimit = 2 * time.Second
+
+// Close wakes every subscription and ends every connection. In order: nothing new is
+// wanted; sessions end; the router stops; what hangs in the network gets a moment.
+// A second call does nothing.
+func (m *Manager) Close() {
+	m.mu.Lock()
+	if m.closed {
+		m.mu.Unlock()
+		return
+	}
+	m.closed = true
+	for _, s := range m.sessions {
+		s.end(nil)
+	}
+	for _, t := range m.topics {
+		t.rouse()
+	}
+	m.mu.Unlock()
+	m.cancel()
+
+	done := make(chan struct{})
+	go func() { m.wg.Wait(); close(done) }() // ends with the Redis client's own timeouts
+	timer := time.NewTimer(closeLimit)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+	}
+}

@@ -1,0 +1,54 @@
+package tracing
+
+import "go.opentelemetry.io/otel/attribute"
+
+// Scope is the instrumentation scope of all spans and metrics.
+const Scope = "github.com/holdfast-go/holdfast"
+
+// Spans.
+const (
+	SpanAcquire = "lock.acquire"
+	SpanHold    = "lock.hold"
+	SpanRelease = "lock.release"
+)
+
+// Attributes.
+const (
+	AttrName      = attribute.Key("lock.name")
+	AttrKind      = attribute.Key("lock.kind")
+	AttrOwner     = attribute.Key("lock.owner")
+	AttrReentrant = attribute.Key("lock.reentrant")
+	AttrAttempts  = attribute.Key("lock.attempts")
+	AttrWait      = attribute.Key("lock.wait_ms")
+	AttrLease     = attribute.Key("lock.lease_ms")
+	AttrOutcome   = attribute.Key("lock.outcome")
+)
+
+// Events of lock.acquire.
+const (
+	EventSubscribe = "subscribe" // the lock was taken; messages are awaited
+	EventWakeUp    = "wake-up"   // a message came, or the subscription was confirmed
+	EventRetry     = "retry"     // an attempt failed or its answer was lost; the next one follows
+)
+
+// An Outcome is how an acquisition ended.
+type Outcome string
+
+// The outcomes of lock.acquire.
+const (
+	Acquired    Outcome = "acquired"
+	NotAcquired Outcome = "not_acquired"
+	Cancelled   Outcome = "cancelled"
+	Error       Outcome = "error"
+)
+
+// Metrics.
+const (
+	MetricAcquireDuration = "holdfast.acquire.duration"
+	MetricHoldDuration    = "holdfast.hold.duration"
+	MetricHeld            = "holdfast.held"
+	MetricWaiting         = "holdfast.waiting"
+	MetricRenewals        = "holdfast.renewals"
+	MetricLost            = "holdfast.lost"
+	MetricSubscriptions   = "holdfast.subscriptions"
+)
