@@ -115,7 +115,7 @@ func (a *attempt) poll(policy backoff.BackOff) (*hold, error) {
 		return nil, errors.New("holdfast: the policy of WithPolling made no BackOff, got nil")
 	}
 	policy.Reset()
-	e, o, retries := a.engine, a.engine.newOwner(a.target), a.engine.config.Retry()
+	e, o, retries := a.engine, a.engine.newOwner(a.target), a.engine.retries()
 	told := false
 	var refusal error // what Redis said instead of "taken", last
 	for {
@@ -173,7 +173,7 @@ func (a *attempt) queue() (*hold, error) {
 // starts by waiting, because all that came since the last answer is still there.
 func (a *attempt) lead(l *line) (*hold, error) {
 	e := a.engine
-	retries := e.config.Retry()
+	retries := e.retries()
 	o := e.newOwner(a.target)
 	for {
 		if !l.until.IsZero() {

@@ -239,6 +239,27 @@ func (e *Engine) pause(ctx context.Context, pauses backoff.BackOff, stop <-chan 
 	return false
 }
 
+// retries are the client's pauses for one operation. Most operations need none, so
+// the policy is asked for one only then.
+type retries struct {
+	policy func() backoff.BackOff
+	pauses backoff.BackOff
+}
+
+func (e *Engine) retries() *retries { return &retries{policy: e.config.Retry} }
+
+func (r *retries) NextBackOff() time.Duration {
+	if r.pauses == nil {
+		if r.pauses = r.policy(); r.pauses == nil {
+			return backoff.Stop
+		}
+		r.pauses.Reset()
+	}
+	return r.pauses.NextBackOff()
+}
+
+func (r *retries) Reset() { r.pauses = nil }
+
 // contextError is ctx's error, with its cause where that says more: the end of a
 // hold, say.
 func contextError(ctx context.Context) error {

@@ -159,7 +159,7 @@ func (h *hold) extend(ctx context.Context, lease time.Duration) error {
 		return err
 	}
 	o, e := h.owner, h.owner.engine
-	pauses := e.config.Retry()
+	pauses := e.retries()
 	for {
 		if err := h.Err(); err != nil {
 			return err

@@ -24,7 +24,7 @@ func (a *attempt) reenter(o *owner) (*hold, error) {
 	}
 	defer o.give()
 
-	pauses := e.config.Retry()
+	pauses := e.retries()
 	unknown := false // a copy may have been executed
 	for {
 		before, err := o.reentrant()

@@ -138,7 +138,7 @@ func (o *owner) release(ctx context.Context, after int, inside bool) error {
 		return err
 	}
 	op := o.target.Driver.Release(o.target.Key, o.id, after, publish)
-	pauses := e.config.Retry()
+	pauses := e.retries()
 	earlier := false // an earlier copy may have been executed
 	for {
 		_, answer := e.exchange(ctx, op, nil)

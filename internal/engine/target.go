@@ -84,7 +84,7 @@ func (e *Engine) question(ctx context.Context, t *Target, op func(publish string
 	defer cancel()
 
 	publish, err := e.publishCommand(bounded, e.closed)
-	pauses := e.config.Retry()
+	pauses := e.retries()
 	for err == nil {
 		_, answer := e.exchange(bounded, op(publish), e.closed)
 		class := classOf(answer.Err)
