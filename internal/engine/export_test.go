@@ -1,0 +1,4 @@
+package engine
+
+// Window is window, for tests.
+var Window = window

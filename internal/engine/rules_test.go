@@ -1,0 +1,368 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+
+	"github.com/holdfast-go/holdfast/internal/engine"
+	"github.com/holdfast-go/holdfast/internal/faultproxy"
+	"github.com/holdfast-go/holdfast/internal/redistest"
+	"github.com/holdfast-go/holdfast/internal/script"
+	"github.com/holdfast-go/holdfast/locking"
+	"github.com/holdfast-go/holdfast/rlock"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A world is one engine whose link to a real server can be spoiled, and a second one
+// with a clean link.
+type world struct {
+	*testing.T
+	server      *redistest.Server
+	proxy       *faultproxy.Proxy
+	ours        *rlock.Lock
+	theirs      *rlock.Lock
+	monitor     func() []string
+	proxyClient *redis.Client
+}
+
+const name = "orders"
+
+func newWorld(t *testing.T, watchdog time.Duration) *world {
+	server := redistest.Start(t)
+	proxy := faultproxy.New(t, server.Addr(), 1)
+	w := &world{T: t, server: server, proxy: proxy, monitor: server.Monitor(t)}
+	w.proxyClient = redis.NewClient(&redis.Options{Addr: proxy.Addr(), ReadTimeout: 300 * time.Millisecond})
+	w.ours = w.lock(w.proxyClient, "ours", watchdog)
+	w.theirs = w.lock(redis.NewClient(&redis.Options{Addr: server.Addr()}), "theirs", watchdog)
+	// Both know their script now, and EVALSHA is all that is sent from here on.
+	for _, l := range []*rlock.Lock{w.ours, w.theirs} {
+		if err := l.Do(w.ctx(), func(context.Context) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return w
+}
+
+func (w *world) lock(rdb *redis.Client, id string, watchdog time.Duration) *rlock.Lock {
+	e := engine.New(engine.Config{
+		Redis: rdb, Program: script.NewProgram(rlock.Verbs()...), ID: id, FirstOwner: 1, Watchdog: watchdog,
+		Retry:  func() backoff.BackOff { return backoff.NewConstantBackOff(10 * time.Millisecond) },
+		Logger: slog.New(slog.DiscardHandler),
+	})
+	w.Cleanup(func() {
+		w.proxy.Decide(nil)
+		w.proxy.BlackHole(false)
+		_ = e.Close()
+		_ = rdb.Close()
+	})
+	return rlock.New(e, name, name)
+}
+
+func (w *world) ctx() context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	w.Cleanup(cancel)
+	return ctx
+}
+
+func (w *world) must(h locking.Hold, err error) locking.Hold {
+	w.Helper()
+	if err != nil {
+		w.Fatal(err)
+	}
+	return h
+}
+
+func (w *world) want(deed string, err, target error) {
+	w.Helper()
+	if !errors.Is(err, target) {
+		w.Errorf("%s: got error %v, want %v", deed, err, target)
+	}
+}
+
+// fields are the owners that Redis has, with their counts.
+func (w *world) fields() map[string]string {
+	w.Helper()
+	v, err := w.server.Do(w.ctx(), "HGETALL", name).Slice()
+	if err != nil {
+		w.Fatal(err)
+	}
+	m := map[string]string{}
+	for i := 0; i+1 < len(v); i += 2 {
+		m[fmt.Sprint(v[i])] = fmt.Sprint(v[i+1])
+	}
+	return m
+}
+
+func (w *world) free(within time.Duration) {
+	w.Helper()
+	redistest.Eventually(w.T, within, "the lock is free", func() bool { return len(w.fields()) == 0 })
+}
+
+// sent are the operations of a verb that reached the server, each as its arguments.
+func (w *world) sent(verb string) (ops []string) {
+	for _, line := range w.monitor() {
+		words := strings.Split(line, `" "`)
+		for i, word := range words {
+			if word == "rlock."+verb && i+3 <= len(words) {
+				ops = append(ops, strings.Trim(strings.Join(words[i+3:min(i+6, len(words))], " "), `"`))
+			}
+		}
+	}
+	return ops
+}
+
+// spoil has the next operation of a verb meet a fault.
+func (w *world) spoil(verb string, times int, d faultproxy.Decision) {
+	w.proxy.Decide(func(c faultproxy.Command) faultproxy.Decision {
+		if times > 0 && slices.Contains(c.Args, "rlock."+verb) {
+			times--
+			return d
+		}
+		return faultproxy.Pass
+	})
+}
+
+// reached waits until so many faults have taken effect.
+func (w *world) reached(n int) {
+	w.Helper()
+	redistest.Eventually(w.T, 5*time.Second, "the fault takes effect", func() bool { return len(w.proxy.Log()) >= n })
+}
+
+func TestRule1OneAcquireOrReleaseOfAnOwnerInFlight(t *testing.T) {
+	w := newWorld(t, 30*time.Second)
+	outer := w.must(w.ours.Lock(w.ctx()))
+	open := make(chan struct{})
+	w.spoil("acquire", 1, faultproxy.Gate(open))
+	var inner locking.Hold
+	reentered := make(chan error)
+	go func() {
+		h, err := w.ours.Lock(outer.Context(context.Background()))
+		inner = h
+		reentered <- err
+	}()
+	w.reached(1)
+	before := len(w.sent("release"))
+	unlocked := make(chan error)
+	go func() { unlocked <- outer.Unlock(w.ctx()) }()
+	select {
+	case err := <-unlocked:
+		t.Fatalf("Unlock returned %v while a re-entry was in flight", err)
+	case <-time.After(100 * time.Millisecond): // long enough for a release to be seen
+	}
+	if n := len(w.sent("release")); n != before {
+		t.Errorf("%d releases were sent while a re-entry was in flight", n-before)
+	}
+	close(open)
+	w.want("re-entry", <-reentered, nil)
+	w.want("Unlock", <-unlocked, nil)
+	w.want("the inner hold", inner.Err(), nil)
+	if got := w.fields()[outer.Owner()]; got != "1" {
+		t.Errorf("count in Redis: got %q, want 1", got)
+	}
+	w.want("inner Unlock", inner.Unlock(w.ctx()), nil)
+	w.free(0)
+}
+
+func TestRule1ReleaseSaysWhatIsLeft(t *testing.T) {
+	w := newWorld(t, 30*time.Second)
+	first := w.must(w.ours.Lock(w.ctx()))
+	second := w.must(w.ours.Lock(first.Context(w.ctx())))
+	third := w.must(w.ours.Lock(first.Context(w.ctx())))
+	start := len(w.sent("release"))
+	// Outer ones first: Count() - 1 would say 0 at once.
+	for _, h := range []locking.Hold{first, second, third} {
+		w.want("Unlock", h.Unlock(w.ctx()), nil)
+	}
+	for i, op := range w.sent("release")[start:] {
+		if want := fmt.Sprintf("%s %d ", first.Owner(), 2-i); !strings.HasPrefix(op, want) {
+			t.Errorf("release %d: got %q, want it to begin with %q", i+1, op, want)
+		}
+	}
+}
+
+func TestRule2FreshOwnerAfterAnUnknownOutcome(t *testing.T) {
+	w := newWorld(t, 30*time.Second)
+	start := len(w.sent("acquire"))
+	w.spoil("acquire", 2, faultproxy.DropReply)
+	h := w.must(w.ours.Lock(w.ctx()))
+	owners := map[string]bool{}
+	for _, op := range w.sent("acquire")[start:] {
+		owners[strings.Fields(op)[1]] = true
+	}
+	if len(owners) < 3 || !owners[h.Owner()] {
+		t.Errorf("got owners %v, want a new one for each of three attempts", owners)
+	}
+	if got := w.fields(); len(got) != 1 || got[h.Owner()] != "1" {
+		t.Errorf("in Redis: got %v, want %s once", got, h.Owner())
+	}
+	w.want("Unlock", h.Unlock(w.ctx()), nil)
+	w.free(0)
+}
+
+func TestRule2SameOwnerAfterTaken(t *testing.T) {
+	w := newWorld(t, 30*time.Second)
+	theirs := w.must(w.theirs.Lock(w.ctx()))
+	start := len(w.sent("acquire"))
+	done := make(chan locking.Hold)
+	go func() {
+		h, err := w.ours.Lock(context.Background())
+		if err != nil {
+			t.Error(err)
+		}
+		done <- h
+	}()
+	redistest.Eventually(t, 5*time.Second, "two attempts", func() bool { return len(w.sent("acquire")) >= start+2 })
+	w.want("Unlock", theirs.Unlock(w.ctx()), nil)
+	h := <-done
+	for _, op := range w.sent("acquire")[start:] {
+		if owner := strings.Fields(op)[1]; owner != h.Owner() {
+			t.Errorf("got owner %s, want %s in each attempt", owner, h.Owner())
+		}
+	}
+	w.want("Unlock", h.Unlock(w.ctx()), nil)
+}
+
+func TestRule3FirstAcquireIsUndoneToZero(t *testing.T) {
+	w := newWorld(t, 30*time.Second)
+	w.spoil("acquire", 1, faultproxy.DropReply)
+	_, err := w.ours.TryLock(w.ctx(), 0, 0)
+	if err == nil || errors.Is(err, locking.ErrNotAcquired) {
+		t.Errorf("got %v, want an error of unknown outcome", err)
+	}
+	w.free(time.Second)
+}
+
+func TestRule3ReentryIsUndoneToTheCountBefore(t *testing.T) {
+	w := newWorld(t, 30*time.Second)
+	outer := w.must(w.ours.Lock(w.ctx()))
+	w.spoil("acquire", 1, faultproxy.DropReply)
+	_, err := w.ours.TryLock(outer.Context(w.ctx()), 0, 0)
+	if err == nil {
+		t.Error("re-entry without an answer: got no error")
+	}
+	redistest.Eventually(t, 2*time.Second, "the count is lowered", func() bool { return w.fields()[outer.Owner()] == "1" })
+	w.want("the outer hold", outer.Err(), nil)
+	_, err = w.theirs.TryLock(w.ctx(), 0, 0)
+	w.want("another owner", err, locking.ErrNotAcquired)
+	w.want("Unlock", outer.Unlock(w.ctx()), nil)
+	w.free(0)
+}
+
+// "Gone" is not the end of an undo: the acquire may still arrive.
+func TestRule3UndoOutlivesGone(t *testing.T) {
+	w := newWorld(t, 30*time.Second)
+	open := make(chan struct{})
+	w.spoil("acquire", 1, faultproxy.GateRequest(open))
+	ctx, cancel := context.WithCancel(w.ctx())
+	start := len(w.sent("release"))
+	failed := make(chan error)
+	go func() {
+		_, err := w.ours.Lock(ctx)
+		failed <- err
+	}()
+	w.reached(1)
+	cancel()
+	w.want("Lock", <-failed, context.Canceled)
+	redistest.Eventually(t, 5*time.Second, "the undo is told gone", func() bool { return len(w.sent("release")) > start })
+	acquires := len(w.sent("acquire"))
+	close(open)
+	redistest.Eventually(t, 5*time.Second, "the acquire arrives", func() bool { return len(w.sent("acquire")) > acquires })
+	w.free(2 * time.Second)
+}
+
+func TestRule3LateAnswerIsNoHold(t *testing.T) {
+	w := newWorld(t, 30*time.Second)
+	w.spoil("acquire", 1, faultproxy.DelayReply(200*time.Millisecond))
+	h, err := w.ours.TryLock(w.ctx(), 0, 100*time.Millisecond)
+	if err == nil {
+		t.Errorf("got hold %s though the lease was over when the answer came", h.Owner())
+	}
+	w.free(time.Second)
+}
+
+func TestRule4TrustCountsFromTheSending(t *testing.T) {
+	w := newWorld(t, 30*time.Second)
+	w.spoil("acquire", 1, faultproxy.DelayReply(250*time.Millisecond))
+	start := time.Now()
+	h := w.must(w.ours.TryLock(w.ctx(), 0, 600*time.Millisecond))
+	<-h.Done()
+	if took := time.Since(start); took > 600*time.Millisecond {
+		t.Errorf("lost %v after the sending of an acquire with a lease of 600ms", took)
+	}
+	w.want("Err", h.Err(), locking.ErrLost)
+}
+
+func TestRule5GoneOnTheLastRelease(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		spoil faultproxy.Decision
+		want  error
+	}{
+		{"an earlier copy can have run", faultproxy.DropReply, nil},
+		{"no earlier copy", faultproxy.Pass, locking.ErrLost},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, 30*time.Second)
+			h := w.must(w.ours.Lock(w.ctx()))
+			if c.want != nil {
+				if _, err := w.theirs.ForceUnlock(w.ctx()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.spoil("release", 1, c.spoil)
+			w.want("Unlock", h.Unlock(w.ctx()), c.want)
+			w.free(0)
+		})
+	}
+	t.Run("called too late", func(t *testing.T) {
+		w := newWorld(t, 30*time.Second)
+		h := w.must(w.ours.TryLock(w.ctx(), 0, 100*time.Millisecond))
+		<-h.Done()
+		w.want("Unlock", h.Unlock(w.ctx()), locking.ErrLost)
+	})
+}
+
+func TestRule6LapsedHoldIsReleasedAndNotRenewed(t *testing.T) {
+	const lease = 900 * time.Millisecond
+	w := newWorld(t, lease)
+	h := w.must(w.ours.Lock(w.ctx()))
+	// The key outlives the trust: somebody makes it immortal, and nobody hears the answers.
+	w.spoil("renew", 1000, faultproxy.DropReply)
+	if err := w.server.Do(w.ctx(), "PERSIST", name).Err(); err != nil {
+		t.Fatal(err)
+	}
+	<-h.Done()
+	w.want("Err", h.Err(), locking.ErrLost)
+	w.free(lease)
+	redistest.Eventually(t, 5*time.Second, "renewals end", func() bool {
+		n := len(w.sent("renew"))
+		time.Sleep(lease / 2) // longer than any pause between two copies
+		return len(w.sent("renew")) == n
+	})
+}
+
+func TestRule7Margin(t *testing.T) {
+	for lease, want := range map[time.Duration]time.Duration{
+		time.Hour:              time.Hour - 36*time.Second,
+		30 * time.Second:       30*time.Second - 300*time.Millisecond,
+		500 * time.Millisecond: 490 * time.Millisecond,
+		20 * time.Millisecond:  15 * time.Millisecond,
+		time.Millisecond:       750 * time.Microsecond,
+	} {
+		sent := time.Now()
+		if got := engine.Window(sent, lease).Sub(sent); got != want {
+			t.Errorf("trust window of %v: got %v, want %v", lease, got, want)
+		}
+	}
+}
