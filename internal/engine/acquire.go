@@ -77,8 +77,8 @@ func (e *Engine) admissible(ctx context.Context, t *Target) error {
 }
 
 func (a *attempt) run() (*hold, error) {
-	if _, err := a.engine.publishCommand(a.wait, a.engine.closed); err != nil {
-		return nil, a.over(false, err)
+	if err := a.prepare(); err != nil {
+		return nil, err
 	}
 	if o := a.engine.ownerOf(a.ctx, a.target); o != nil {
 		h, err := a.reenter(o)
@@ -88,7 +88,7 @@ func (a *attempt) run() (*hold, error) {
 		// The owner has unlocked everything: its context names nobody any more.
 	}
 	switch {
-	case a.ask.Bounded && a.ask.Wait == 0:
+	case a.isSingle():
 		return a.once()
 	case a.target.Options.Polling != nil:
 		return a.poll(a.target.Options.Polling())
@@ -96,6 +96,26 @@ func (a *attempt) run() (*hold, error) {
 		return a.queue()
 	}
 }
+
+// prepare finds out how a release will be told, so that nothing is acquired that
+// could not be released. Only a cluster has to be asked, and only once.
+func (a *attempt) prepare() error {
+	e := a.engine
+	retries := e.retries()
+	for {
+		_, err := e.publishCommand(a.wait, e.closed)
+		if err == nil {
+			return nil
+		}
+		final := a.isSingle() || classOf(err) == script.Refused
+		if final || !e.pause(a.wait, retries, e.closed) {
+			return a.over(false, err)
+		}
+	}
+}
+
+// isSingle tells whether the caller wants a single attempt.
+func (a *attempt) isSingle() bool { return a.ask.Bounded && a.ask.Wait == 0 }
 
 // once is a single attempt, beside the line.
 func (a *attempt) once() (*hold, error) {
@@ -261,10 +281,10 @@ func (a *attempt) try(o *owner) (h *hold, ttl time.Duration, err error) {
 		}
 		e.remember(o)
 		return h, a.lease, nil
-	case v[1] < 0:
-		return nil, safetyPoll, nil // held without a TTL, by nobody of ours
+	case v[1] == noTTL:
+		return nil, safetyPoll, nil // held by nobody of ours
 	default:
-		return nil, time.Duration(v[1]) * time.Millisecond, nil
+		return nil, time.Duration(max(v[1], 0)) * time.Millisecond, nil
 	}
 }
 

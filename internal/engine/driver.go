@@ -35,6 +35,9 @@ const (
 	untold = 2
 )
 
+// noTTL is how Redis tells the TTL of a key that has none.
+const noTTL = -1
+
 // Milliseconds writes a duration for Redis, rounded up: a lease of 1.5 ms must not
 // end before the holder thinks so.
 func Milliseconds(d time.Duration) int64 {

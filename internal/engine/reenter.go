@@ -39,8 +39,7 @@ func (a *attempt) reenter(o *owner) (*hold, error) {
 			unknown = true
 		}
 		final := errors.Is(err, locking.ErrLost) || classOf(err) == script.Refused
-		once := a.ask.Bounded && a.ask.Wait == 0
-		if !final && !once && e.pause(a.wait, pauses, e.closed) {
+		if !final && !a.isSingle() && e.pause(a.wait, pauses, e.closed) {
 			a.span.Event(tracing.EventRetry)
 			continue
 		}
