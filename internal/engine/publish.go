@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -48,6 +49,8 @@ func (p *publishing) sharded(ctx context.Context) (bool, error) {
 // out on a goroutine of its own, so that a hanging server holds up nobody whose
 // ctx ends.
 func (p *publishing) ask(ctx context.Context, stop <-chan struct{}) (string, error) {
+	limit := time.NewTimer(attemptLimit)
+	defer limit.Stop()
 	for asked := false; ; asked = true {
 		p.mu.Lock()
 		if p.command != "" || asked && p.asking == nil {
@@ -65,6 +68,8 @@ func (p *publishing) ask(ctx context.Context, stop <-chan struct{}) (string, err
 		case <-ctx.Done():
 			return "", contextError(ctx)
 		case <-stop:
+			return "", errSilent
+		case <-limit.C:
 			return "", errSilent
 		}
 	}
