@@ -51,7 +51,7 @@ func (c *Client) checkServers(ctx context.Context) error {
 	case err := <-result:
 		return err
 	case <-ctx.Done():
-		return fmt.Errorf("Redis did not answer: %w", ctx.Err())
+		return fmt.Errorf("the server did not answer: %w", ctx.Err())
 	}
 }
 
@@ -87,7 +87,7 @@ func checkServer(ctx context.Context, rdb redis.UniversalClient) error {
 	info := parseInfo(text)
 	var problems []error
 	if version := info["redis_version"]; older(version, 6, 2) {
-		problems = append(problems, fmt.Errorf("Redis %s is too old, 6.2 or later is needed", version))
+		problems = append(problems, fmt.Errorf("version %s is too old, Redis 6.2 or later is needed", version))
 	}
 	if role := info["role"]; role != "" && role != "master" {
 		problems = append(problems, fmt.Errorf("this server is a replica (role %s), locks need the master", role))

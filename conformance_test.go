@@ -2,9 +2,7 @@ package holdfast_test
 
 import (
 	"testing"
-	"time"
 
-	"github.com/cenkalti/backoff/v4"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/holdfast-go/holdfast"
@@ -48,5 +46,3 @@ func TestRLockPromises(t *testing.T) {
 		t.Run(backend.Name, func(t *testing.T) { locktest.Run(t, rlocks, backend) })
 	}
 }
-
-func pauses() backoff.BackOff { return backoff.NewConstantBackOff(20 * time.Millisecond) }

@@ -37,6 +37,10 @@ type link struct {
 	client *holdfast.Client
 	mute   atomic.Bool
 	writes atomic.Int64
+
+	last   atomic.Bool  // mute after one more write
+	lastAt atomic.Value // time.Time of that write
+	slow   atomic.Int64 // how long each answer takes
 }
 
 func (v *virtual) client() *link {
@@ -56,6 +60,7 @@ func (v *virtual) client() *link {
 	v.Cleanup(func() {
 		_ = c.Close()
 		_ = rdb.Close()
+		time.Sleep(time.Minute) // what hangs in the network ends by its timeouts
 	})
 	return l
 }
@@ -70,7 +75,17 @@ func (m *mutable) Write(p []byte) (int, error) {
 	if m.link.mute.Load() {
 		return len(p), nil
 	}
+	if m.link.last.Load() {
+		m.link.mute.Store(true)
+		m.link.lastAt.Store(time.Now())
+	}
 	return m.Conn.Write(p)
+}
+
+func (m *mutable) Read(p []byte) (int, error) {
+	n, err := m.Conn.Read(p)
+	time.Sleep(time.Duration(m.link.slow.Load()))
+	return n, err
 }
 
 func (v *virtual) lock(l *link, opts ...holdfast.AcquireOption) holdfast.Hold {
@@ -117,6 +132,22 @@ func TestAHoldIsLostWhenItsTrustWindowPasses(t *testing.T) {
 		}
 		if err := context.Cause(ctx); !errors.Is(err, holdfast.ErrLost) || !errors.Is(h.Err(), holdfast.ErrLost) {
 			v.Errorf("got cause %v and Err %v, want ErrLost", err, h.Err())
+		}
+	})
+}
+
+// A renewal whose answer takes its time is trusted from its sending on.
+func TestRule4TrustCountsFromTheSendingOfARenewal(t *testing.T) {
+	inBubble(t, func(v *virtual) {
+		l := v.client()
+		h := v.lock(l)
+		time.Sleep(5 * time.Second)
+		l.slow.Store(int64(2 * time.Second))
+		l.last.Store(true) // the next thing that is sent is the renewal, and nothing else
+		<-h.Done()
+		sent := l.lastAt.Load().(time.Time)
+		if got, want := time.Since(sent), 30*time.Second-300*time.Millisecond; got != want {
+			v.Errorf("lost %v after the renewal was sent, want %v", got, want)
 		}
 	})
 }

@@ -303,6 +303,28 @@ func TestRule4TrustCountsFromTheSending(t *testing.T) {
 	w.want("Err", h.Err(), locking.ErrLost)
 }
 
+// What is freed before the subscription is confirmed is noticed by the try after it.
+func TestAReleaseBeforeTheSubscriptionIsNoticed(t *testing.T) {
+	w := newWorld(t, 30*time.Second)
+	theirs := w.must(w.theirs.Lock(w.ctx()))
+	open := make(chan struct{})
+	w.proxy.OnNext("SUBSCRIBE", faultproxy.GateRequest(open))
+	got := make(chan error)
+	go func() {
+		_, err := w.ours.Lock(context.Background())
+		got <- err
+	}()
+	w.reached(1)
+	w.want("Unlock", theirs.Unlock(w.ctx()), nil)
+	close(open)
+	select {
+	case err := <-got:
+		w.want("Lock", err, nil)
+	case <-time.After(3 * time.Second): // the safety poll comes after 4.5s
+		t.Error("the release was missed")
+	}
+}
+
 func TestRule5GoneOnTheLastRelease(t *testing.T) {
 	for _, c := range []struct {
 		name  string

@@ -178,8 +178,10 @@ func TestWithdraw(t *testing.T) {
 	if !c.Queued() {
 		t.Fatal("the call is not queued")
 	}
-	if !c.Withdraw() || !c.Withdraw() {
-		t.Error("Withdraw of a queued call: got false")
+	for range 2 {
+		if !c.Withdraw() {
+			t.Error("Withdraw of a queued call: got false")
+		}
 	}
 	stays := s.Start(op(add, "k", "stays"))
 	l.mu.Lock()
