@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-
-	"github.com/holdfast-go/holdfast/internal/script"
 )
 
 // publishing knows whether releases are told with PUBLISH or SPUBLISH. The choice
@@ -84,7 +82,7 @@ func (p *publishing) probe(answered chan struct{}) {
 	case err == nil, redis.HasErrorPrefix(err, "NOPERM"):
 		// Who may not ask gets what every cluster since 7.0 has.
 		p.command = "SPUBLISH"
-	case script.ClassOf(err) == script.Refused && redis.HasErrorPrefix(err, "ERR"):
+	case redis.HasErrorPrefix(err, "Unknown"), redis.HasErrorPrefix(err, "unknown"):
 		p.command = "PUBLISH" // a server before 7.0: it does not know the question
 	default:
 		p.question = err
