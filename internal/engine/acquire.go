@@ -314,13 +314,19 @@ func (a *attempt) over(told bool, refusal error) error {
 		return fmt.Errorf("%w while another owner has the lock", contextError(a.ctx))
 	case a.ctx.Err() != nil:
 		return contextError(a.ctx)
-	case told && (refusal == nil || errors.Is(refusal, errSilent)):
+	case told && silent(refusal):
 		return locking.ErrNotAcquired
 	case refusal != nil:
 		return refusal
 	default:
 		return errSilent
 	}
+}
+
+// silent tells whether Redis has said nothing: no answer came, or the last question was
+// not even sent.
+func silent(refusal error) bool {
+	return refusal == nil || errors.Is(refusal, errSilent) || classOf(refusal) == script.Unknown
 }
 
 // classOf is script.ClassOf that knows an operation withdrawn in time.

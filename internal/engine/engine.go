@@ -45,6 +45,8 @@ type Engine struct {
 	lines    lines
 	number   atomic.Uint64
 
+	unanswered, lost seldom // what may happen to many locks at once
+
 	closed chan struct{} // closed by Close
 	undos  tally         // undos that are not over
 
@@ -268,49 +270,4 @@ func contextError(ctx context.Context) error {
 		return err
 	}
 	return fmt.Errorf("%w: %w", err, cause)
-}
-
-// A tally counts what is under way, so that Close can wait for it for a while.
-type tally struct {
-	mu   sync.Mutex
-	n    int
-	zero chan struct{} // closed at zero; nil while nobody waits
-}
-
-func (t *tally) add() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.n++
-}
-
-func (t *tally) remove() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.n--
-	if t.n == 0 && t.zero != nil {
-		close(t.zero)
-		t.zero = nil
-	}
-}
-
-// wait tells whether the count reached zero in time.
-func (t *tally) wait(limit time.Duration) bool {
-	t.mu.Lock()
-	if t.n == 0 {
-		t.mu.Unlock()
-		return true
-	}
-	if t.zero == nil {
-		t.zero = make(chan struct{})
-	}
-	zero := t.zero
-	t.mu.Unlock()
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	select {
-	case <-zero:
-		return true
-	case <-timer.C:
-		return false
-	}
 }

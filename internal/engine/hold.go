@@ -120,7 +120,7 @@ func (h *hold) mark(cause error) bool {
 // finish ends the contexts and the span of a hold that was marked.
 func (h *hold) finish() {
 	h.owner.mu.Lock()
-	cause, contexts := h.err, h.contexts
+	cause, contexts, span := h.err, h.contexts, h.span
 	h.contexts = nil
 	h.owner.mu.Unlock()
 
@@ -128,7 +128,7 @@ func (h *hold) finish() {
 		c.stop()
 		c.cancel(cause)
 	}
-	h.span.End(outcomeOf(cause))
+	span.End(outcomeOf(cause))
 }
 
 func outcomeOf(cause error) string {

@@ -158,7 +158,7 @@ func (o *owner) Renewed(answer script.Answer, sent time.Time) {
 	switch {
 	case err != nil:
 		e.config.Tracer.Renewal("unknown")
-		e.log("renewal unanswered", "lock", o.target.Name, "error", err)
+		e.unanswered.log(e, "renewals are not answered", "lock", o.target.Name, "error", err)
 	case v[0] == gone:
 		e.config.Tracer.Renewal("lost")
 		o.retire(locking.ErrLost)
@@ -207,6 +207,9 @@ func (o *owner) retire(cause error) bool {
 	o.mu.Unlock()
 
 	o.engine.forget(o)
+	if cause == locking.ErrLost && len(ending) > 0 {
+		o.engine.lost.log(o.engine, "hold lost", "lock", o.target.Name, "owner", o.id)
+	}
 	for _, h := range ending {
 		h.finish()
 	}

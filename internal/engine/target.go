@@ -178,6 +178,6 @@ func (h *hold) trace(span tracing.Hold) {
 	ended := h.err
 	h.owner.mu.Unlock()
 	if ended != nil {
-		h.span.End(outcomeOf(ended))
+		span.End(outcomeOf(ended))
 	}
 }
