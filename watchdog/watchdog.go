@@ -46,6 +46,7 @@ type Watchdog struct {
 
 	mu      sync.Mutex
 	entries entries
+	armed   time.Time // when the goroutine looks next
 	started bool
 	closed  bool
 	wake    chan struct{} // capacity 1: the earliest moment has changed
@@ -81,11 +82,13 @@ func (w *Watchdog) Put(e *Entry, l Lease, s Schedule) {
 	} else {
 		heap.Fix(&w.entries, int(e.index-1))
 	}
-	if !w.started {
+	switch {
+	case !w.started:
 		w.started = true
 		go w.run() // ended by Close
-	}
-	if e.index == 1 {
+	case e.next().Before(w.armed):
+		// Only then: a lock that is taken and freed at once must not cost a wake-up.
+		w.armed = e.next()
 		w.rouse()
 	}
 }
@@ -148,7 +151,7 @@ func (w *Watchdog) run() {
 			l.Lapsed()
 		}
 		w.renew(renewals)
-		timer.Reset(next)
+		timer.Reset(time.Until(next))
 	}
 }
 
@@ -162,10 +165,11 @@ type renewal struct {
 }
 
 // due takes out what has lapsed, reschedules what is to be renewed now, and tells
-// for how long nothing else is due.
-func (w *Watchdog) due(now time.Time) (lapsed []Lease, renewals []renewal, next time.Duration) {
+// when something else is due.
+func (w *Watchdog) due(now time.Time) (lapsed []Lease, renewals []renewal, next time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	defer func() { w.armed = next }()
 	for len(w.entries) > 0 {
 		e := w.entries[0]
 		switch {
@@ -180,10 +184,10 @@ func (w *Watchdog) due(now time.Time) (lapsed []Lease, renewals []renewal, next 
 			e.renewAt = now.Add(slack + max(e.retry, time.Millisecond))
 			heap.Fix(&w.entries, 0)
 		default:
-			return lapsed, renewals, e.next().Sub(now)
+			return lapsed, renewals, e.next()
 		}
 	}
-	return lapsed, renewals, time.Hour // Put rouses
+	return lapsed, renewals, now.Add(time.Hour) // Put rouses
 }
 
 // renew sends what is due: by server, the earliest deadline first.

@@ -80,7 +80,6 @@ func (c *Call) Withdraw() bool {
 		return c.state == withdrawn
 	}
 	c.state = withdrawn
-	c.lanes.waiting -= len(c.ops)
 	return true
 }
 

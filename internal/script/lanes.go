@@ -18,7 +18,6 @@ type lanes struct {
 
 	mu      sync.Mutex
 	queue   []*Call // in order of arrival; withdrawn ones are passed over
-	waiting int     // operations in the queue that are not withdrawn
 	out     int     // lanes that are out and count
 	hanging int     // lanes that are out and no longer count
 }
@@ -29,7 +28,6 @@ func (l *lanes) start(c *Call) {
 	defer l.mu.Unlock()
 	if l.out >= laneCount {
 		l.queue = append(l.queue, c)
-		l.waiting += len(c.ops)
 		return
 	}
 	l.out++
@@ -112,6 +110,5 @@ func (l *lanes) take() []*Call {
 	if len(l.queue) == 0 {
 		l.queue = nil
 	}
-	l.waiting -= size
 	return batch
 }
