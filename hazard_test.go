@@ -34,7 +34,9 @@ func TestMain(m *testing.M) {
 		_ = flag.Set("test.parallel", "8")
 	}
 	logging.Disable() // go-redis tells of every dial that fails, and here many do
-	goleak.VerifyTestMain(m)
+	// A pool that could not dial looks once a second whether it can, also for the rest of
+	// a second after it was closed.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
 }
 
 const (

@@ -1,0 +1,189 @@
+package holdfast_test
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/holdfast-go/holdfast"
+	"github.com/holdfast-go/holdfast/internal/redistest"
+)
+
+// lockerRules are the rights that locks need, on single servers.
+var lockerRules = []any{
+	"reset", "on", ">secret", "~*", "&*", "+evalsha", "+eval", "+exists", "+hexists", "+hget", "+hset", "+hdel", "+hlen",
+	"+pexpire", "+pttl", "+del", "+publish", "+subscribe", "+unsubscribe", "+ping", "+info",
+}
+
+// locker makes a user of that name with just these rights, and a client of his.
+func (z *hazard) locker(opts ...holdfast.Option) *holdfast.Client {
+	z.Helper()
+	z.acl(lockerRules...)
+	rdb := z.dial(z.proxy.Addr(), func(o *redis.Options) { o.Username, o.Password = "locker", "secret" })
+	c := z.newClient(rdb, opts...)
+	if _, err := c.RLock("warm-up").IsLocked(z.ctx()); err != nil {
+		z.Fatal(err)
+	}
+	return c
+}
+
+func (z *hazard) acl(rules ...any) {
+	z.Helper()
+	z.redis(append([]any{"ACL", "SETUSER", "locker"}, rules...)...)
+}
+
+// Rights are taken away mid-run: callers, waiters and holders are all told.
+func TestHazardRightsAreTaken(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name string
+		take func(z *hazard)
+		says string
+	}{
+		{"scripts", func(z *hazard) { z.acl("-evalsha", "-eval") }, "NOPERM"},
+		{"the user is deleted", func(z *hazard) { z.redis("ACL", "DELUSER", "locker") }, "WRONGPASS"},
+		{"a new password", func(z *hazard) {
+			z.acl("resetpass", ">another")
+			z.redis("CLIENT", "KILL", "USER", "locker")
+		}, "WRONGPASS"},
+		{"the key", func(z *hazard) { z.acl("resetkeys", "~other:*") }, "ermission"}, // 6.2 and 7 word it differently
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			z := newHazard(t)
+			c := z.locker(holdfast.WithWatchdogTimeout(2 * time.Second))
+			lock := c.RLock("orders")
+			held := z.mustLock(z.other)
+			w := z.waits(lock)
+			mine := z.mustLock(c.RLock("more orders"))
+			row.take(z)
+			start := time.Now()
+
+			_, err := c.RLock("free orders").TryLock(z.ctx(), 3*time.Second, 0)
+			z.wantSaid("TryLock", err, row.says)
+			z.wantWithin(3*time.Second, "TryLock", start)
+			z.waitFor(6*time.Second, "the waiter is told", w.done)
+			z.wantSaid("the waiter", w.err, row.says)
+			z.waitFor(2*time.Second, "the holder is told", mine.Done())
+			z.want("the hold", mine.Err(), holdfast.ErrLost)
+			z.want("Unlock", mine.Unlock(z.ctx()), holdfast.ErrLost)
+			z.wantCount(held, "1")
+			z.mustUnlock(held)
+		})
+	}
+}
+
+// The server wants a password that the client does not have.
+func TestHazardPasswordIsWanted(t *testing.T) {
+	t.Parallel()
+	z := newHazard(t, holdfast.WithWatchdogTimeout(2*time.Second))
+	h := z.mustLock(z.lock)
+	w := z.waits(z.other)
+	z.redis("CONFIG", "SET", "requirepass", "secret")
+	z.redis("CLIENT", "KILL", "TYPE", "normal")
+	z.redis("CLIENT", "KILL", "TYPE", "pubsub")
+	start := time.Now()
+	_, err := z.client.RLock("more orders").TryLock(z.ctx(), 3*time.Second, 0)
+	z.wantSaid("TryLock", err, "NOAUTH")
+	z.wantWithin(3*time.Second, "TryLock", start)
+	z.waitFor(6*time.Second, "the waiter is told", w.done)
+	z.wantSaid("the waiter", w.err, "NOAUTH")
+	z.waitFor(2*time.Second, "the holder is told", h.Done())
+	z.want("the hold", h.Err(), holdfast.ErrLost)
+}
+
+// Who may not publish still frees the lock, and the waiter finds out by itself.
+func TestHazardPublishIsForbidden(t *testing.T) {
+	t.Parallel()
+	for name, rules := range map[string][]any{
+		"the command": {"-publish"},
+		"the channel": {"resetchannels", "&other:*"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			z := newHazard(t)
+			h := z.mustLock(z.locker().RLock("orders"))
+			w := z.waits(z.other)
+			z.acl(rules...)
+			z.mustUnlock(h)
+			z.want("Err", h.Err(), holdfast.ErrUnlocked)
+			z.gets(6*time.Second, w)
+		})
+	}
+}
+
+// Who may not subscribe is told why it cannot wait, instead of waiting deaf.
+func TestHazardSubscribeIsForbidden(t *testing.T) {
+	t.Parallel()
+	for name, rules := range map[string][]any{
+		"the command": {"-subscribe"},
+		"the channel": {"resetchannels", "&other:*"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			z := newHazard(t)
+			lock := z.locker().RLock("orders")
+			z.acl(rules...)
+			held := z.mustLock(z.other)
+			w := wait(z.ctx(), lock)
+			z.waitFor(3*time.Second, "the waiter is told", w.done)
+			z.wantSaid("the waiter", w.err, "NOPERM")
+			z.wantCount(held, "1")
+			z.mustUnlock(held)
+		})
+	}
+}
+
+// Check names what is wrong, and leaves nothing behind.
+func TestHazardCheck(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name  string
+		spoil func(z *hazard)
+		says  []string // nothing: all is well
+	}{
+		{"all is well", func(*hazard) {}, nil},
+		{"without the right to ask", func(z *hazard) { z.acl("-info") }, nil},
+		{"no scripts", func(z *hazard) { z.acl("-eval", "-evalsha") }, []string{"acquire", "NOPERM"}},
+		{"no keys", func(z *hazard) { z.acl("resetkeys", "~other:*") }, []string{"acquire"}},
+		{"no SUBSCRIBE", func(z *hazard) { z.acl("-subscribe") }, []string{"subscribe", "NOPERM"}},
+		{"no PUBLISH", func(z *hazard) { z.acl("-publish") }, []string{"publish"}},
+		{"no channel", func(z *hazard) { z.acl("resetchannels", "&other:*") }, []string{"subscribe", "publish"}},
+		{"no renewal", func(z *hazard) { z.acl("-hexists") }, []string{"renew"}},
+		{"no force-unlock", func(z *hazard) { z.acl("-hlen") }, []string{"force-unlock"}},
+		{"no leases", func(z *hazard) { z.acl("-pexpire") }, []string{"acquire"}},
+		{"eviction", func(z *hazard) { z.redis("CONFIG", "SET", "maxmemory-policy", "volatile-lru") },
+			[]string{"maxmemory-policy", "volatile-lru", "noeviction"}},
+		{"a replica", func(z *hazard) { z.redis("REPLICAOF", "127.0.0.1", strconv.Itoa(redistest.Start(z).Port)) },
+			[]string{"replica"}},
+		{"too little memory", func(z *hazard) { z.redis("CONFIG", "SET", "maxmemory", "100kb") }, []string{"OOM"}},
+		{"a black hole", func(z *hazard) { z.proxy.BlackHole(true) }, []string{"timeout"}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			z := newHazard(t)
+			c := z.locker()
+			row.spoil(z)
+			ctx, cancel := context.WithTimeout(z.ctx(), 4*time.Second)
+			defer cancel()
+			start := time.Now()
+			err := c.Check(ctx)
+			z.wantWithin(4*time.Second, "Check", start)
+			if (err == nil) != (row.says == nil) {
+				z.Fatalf("Check: got %v, want one that says %q", err, row.says)
+			}
+			for _, word := range row.says {
+				if !strings.Contains(err.Error(), word) {
+					z.Errorf("Check: got %q, want it to say %q", err, word)
+				}
+			}
+			if n := z.server.Do(z.ctx(), "DBSIZE").Val(); n != int64(0) {
+				z.Errorf("Check left %v keys", n)
+			}
+		})
+	}
+}
