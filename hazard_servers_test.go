@@ -63,7 +63,7 @@ func TestHazardServerRefusesForNow(t *testing.T) {
 		}, {
 			name:    "a script that takes long",
 			args:    []string{"--lua-time-limit", "20"},
-			refuse:  func(z *hazard) { z.runs(1200 * time.Millisecond) },
+			refuse:  func(z *hazard) { z.runs(2 * time.Second) },
 			says:    "BUSY",
 			recover: func(*hazard) {},
 		}, {
@@ -78,9 +78,9 @@ func TestHazardServerRefusesForNow(t *testing.T) {
 			z := newHazardOn(t, redistest.Start(t, row.args...))
 			row.refuse(z)
 			start := time.Now()
-			_, err := z.lock.TryLock(z.ctx(), 300*time.Millisecond, 0)
-			z.wantSaid("TryLock(300ms)", err, row.says)
-			z.wantWithin(300*time.Millisecond, "TryLock(300ms)", start)
+			_, err := z.lock.TryLock(z.ctx(), 700*time.Millisecond, 0)
+			z.wantSaid("TryLock(700ms)", err, row.says)
+			z.wantWithin(700*time.Millisecond, "TryLock(700ms)", start)
 			_, err = z.lock.TryLock(z.ctx(), 0, 0)
 			z.wantSaid("TryLock(0)", err, row.says)
 			w := wait(z.ctx(), z.lock)
@@ -90,12 +90,14 @@ func TestHazardServerRefusesForNow(t *testing.T) {
 	}
 }
 
-// loads restarts the server with two seconds of data to read.
+// loads restarts the server with three seconds of data to read. Redis looks at its
+// clients after every two megabytes of them.
 func (z *hazard) loads() {
 	z.Helper()
-	z.redis("EVAL", "for i = 1, 2000 do redis.call('SET', 'data' .. i, string.rep('x', 100)) end return 1", "0")
+	z.redis("CONFIG", "SET", "rdbcompression", "no")
+	z.redis("EVAL", "for i = 1, 400 do redis.call('SET', 'data' .. i, string.rep('x', 100000)) end return 1", "0")
 	z.redis("SAVE")
-	if err := z.server.Spawn("--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024"); err != nil {
+	if err := z.server.Spawn("--key-load-delay", "7000"); err != nil {
 		z.Fatal(err)
 	}
 	redistest.Eventually(z, patience, "the server is loading", func() bool {
@@ -179,7 +181,7 @@ func TestHazardOutOfMemory(t *testing.T) {
 // for a lock that nobody can take.
 func TestHazardSaveFailed(t *testing.T) {
 	t.Parallel()
-	z := newHazardOn(t, redistest.Start(t, "--save", "3600 1"))
+	z := newHazardOn(t, redistest.Start(t, "--save", "3600", "1"))
 	held := z.mustLock(z.other)
 	w := z.waits(z.lock)
 	rubble := filepath.Join(z.server.Dir(), "dump.rdb") // a directory stands where the file should go
