@@ -82,6 +82,75 @@ func TestHazardCancelledAtAnyInstant(t *testing.T) {
 	z.gets(slack, wait(z.ctx(), z.other))
 }
 
+// The outer hold survives whatever becomes of re-entries that are cancelled.
+func TestHazardReentryIsCancelledAtAnyInstant(t *testing.T) {
+	t.Parallel()
+	z := newHazard(t)
+	outer := z.mustLock(z.lock)
+	gates := make(chan chan struct{}, 1)
+	z.proxy.Decide(func(c faultproxy.Command) faultproxy.Decision {
+		select {
+		case gate := <-gates:
+			if c.N%2 == 0 {
+				return faultproxy.GateRequest(gate)
+			}
+			return faultproxy.Gate(gate)
+		default:
+			return faultproxy.Pass
+		}
+	})
+	for i, instant := range instants(100, 2*time.Millisecond) {
+		gate := make(chan struct{})
+		if i%4 == 0 {
+			gates <- gate
+		}
+		ctx, cancel := context.WithCancel(outer.Context(context.Background()))
+		timer := time.AfterFunc(instant, cancel)
+		inner, err := z.lock.Lock(ctx)
+		timer.Stop()
+		cancel()
+		close(gate)
+		if err == nil {
+			z.want("inner Unlock", inner.Unlock(z.ctx()), nil)
+		} else if !errors.Is(err, context.Canceled) {
+			z.Errorf("a cancelled re-entry: %v", err)
+		}
+		z.want("the outer hold", outer.Err(), nil)
+		select {
+		case <-gates:
+		default:
+		}
+	}
+	z.proxy.Decide(nil)
+	redistest.Eventually(z, 2*time.Second, "the count is 1 again", func() bool { return z.fields()[outer.Owner()] == "1" })
+	z.mustUnlock(outer)
+	z.freeWithin(2 * time.Second)
+	z.gets(slack, wait(z.ctx(), z.other))
+}
+
+// The outer hold is unlocked while a re-entry hangs, and the re-entry is executed after
+// that: it finds the hold gone and takes nothing.
+func TestHazardReentryHangsDuringUnlock(t *testing.T) {
+	t.Parallel()
+	z := newHazard(t)
+	outer := z.mustLock(z.lock)
+	gate := make(chan struct{})
+	z.spoil(faultproxy.GateRequest(gate))
+	w := wait(outer.Context(z.ctx()), z.lock)
+	redistest.Eventually(z, patience, "the re-entry hangs", func() bool { return len(z.proxy.Log()) > 0 })
+	start := time.Now()
+	z.want("Unlock", outer.Unlock(z.ctx()), nil)
+	z.wantWithin(3*time.Second, "Unlock", start)
+	z.waitFor(3*time.Second, "the re-entry returns", w.done)
+	if w.err == nil { // it came first: the lock is its
+		z.wantCount(w.hold, "1")
+		z.mustUnlock(w.hold)
+	}
+	close(gate)
+	z.freeWithin(2 * time.Second)
+	z.gets(slack, wait(z.ctx(), z.other))
+}
+
 func TestHazardCancelledWhileWaiting(t *testing.T) {
 	t.Parallel()
 	z := newHazard(t)
