@@ -8,6 +8,16 @@ if not string.match(ARGV[1], '^[1-9]%d*$') or #ARGV[1] > 12 then
 end
 local lease = tonumber(ARGV[1])
 
+if before == 0 and redis.call('EXISTS', KEYS[1]) == 0 then
+  redis.call('HSET', KEYS[1], owner, 1)
+  local set = redis.pcall('PEXPIRE', KEYS[1], lease)
+  if type(set) == 'table' and set.err then
+    redis.call('DEL', KEYS[1]) -- refused, by an ACL say: a lock without a lease would be immortal
+    return set
+  end
+  return {1, 1}
+end
+
 local count = redis.call('HGET', KEYS[1], owner)
 if count then
   -- The owner re-enters, or this call is executed once more. The count that it has
@@ -17,16 +27,6 @@ if count then
   redis.call('HSET', KEYS[1], owner, count)
   if redis.call('PTTL', KEYS[1]) < lease then redis.call('PEXPIRE', KEYS[1], lease) end
   return {1, count}
-end
-
-if before == 0 and redis.call('EXISTS', KEYS[1]) == 0 then
-  redis.call('HSET', KEYS[1], owner, 1)
-  local set = redis.pcall('PEXPIRE', KEYS[1], lease)
-  if type(set) == 'table' and set.err then
-    redis.call('DEL', KEYS[1]) -- refused, by an ACL say: a lock without a lease would be immortal
-    return set
-  end
-  return {1, 1}
 end
 
 -- Deleting a field that is not there changes nothing, but it is a write: a server

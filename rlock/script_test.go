@@ -140,6 +140,7 @@ func onEach(t *testing.T, test func(t *testing.T, rdb *redis.Client)) {
 func run(t *testing.T, rdb redis.UniversalClient, op script.Op) string {
 	t.Helper()
 	sender := script.NewSender(rdb, script.NewProgram(Verbs()...))
+	defer sender.Close()
 	call := sender.Start(op)
 	<-call.Done()
 	answer := call.Answers()[0]

@@ -136,7 +136,7 @@ const closeLimit = 3 * time.Second
 // Close wakes every waiter and ends every hold with ErrClosed. The keys of open
 // holds stay until their leases run out: the work that they guard may go on. In
 // order: no new calls; waiters leave, which may start undos; holds end; undos and
-// releases get a few seconds; then messages and the watchdog stop.
+// releases get a few seconds; then messages, the watchdog and idle lanes stop.
 func (e *Engine) Close() error {
 	e.mu.Lock()
 	if e.closing() {
@@ -155,6 +155,7 @@ func (e *Engine) Close() error {
 	}
 	e.pubsub.Close()
 	e.watchdog.Close()
+	e.sender.Close()
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -110,12 +111,19 @@ func (w *world) free(within time.Duration) {
 }
 
 // sent are the operations of a verb that reached the server, each as its arguments.
+// An operation that travels alone has its verb at the end, see script/dispatch.lua.
 func (w *world) sent(verb string) (ops []string) {
+	verb = "rlock." + verb
 	for _, line := range w.monitor() {
-		words := strings.Split(line, `" "`)
+		words := strings.Split(strings.Trim(line, `"`), `" "`)
+		if words[len(words)-1] == verb {
+			ops = append(ops, strings.Join(words[4:len(words)-1], " "))
+			continue
+		}
 		for i, word := range words {
-			if word == "rlock."+verb && i+3 <= len(words) {
-				ops = append(ops, strings.Trim(strings.Join(words[i+3:min(i+6, len(words))], " "), `"`))
+			if word == verb && i+2 < len(words) {
+				n, _ := strconv.Atoi(words[i+2])
+				ops = append(ops, strings.Join(words[i+3:min(i+3+n, len(words))], " "))
 			}
 		}
 	}

@@ -3,9 +3,9 @@
 // # One program, many operations
 //
 // Each .lua file is a plain Redis script of one verb: "redis-cli --eval" runs it as it
-// is. NewProgram makes one program of all of them: the text of each file becomes
-// the body of a Lua function with its own KEYS and ARGV, and dispatch.lua runs a
-// list of operations with them, each under pcall, so that the error of one
+// is. NewProgram makes one program of all of them: the text of each file becomes a
+// branch of one Lua function with its own KEYS and ARGV, and dispatch.lua runs a
+// list of operations with it, each under pcall, so that the error of one
 // operation is its own answer and touches no other. A single operation uses the
 // same program, so there is one script for Redis to know.
 //
@@ -14,7 +14,8 @@
 // A Sender keeps a few lanes to each server. An operation that finds a free lane
 // goes out at once, alone. While all lanes are out, operations queue, and the
 // next lane that comes back takes the whole queue along in one EVALSHA. So calls
-// grow with the load, and nobody waits for a batch to fill.
+// grow with the load, and nobody waits for a batch to fill. A lane's goroutine stays
+// for the next operation until Close: a new one would have to grow its stack again.
 //
 //	free lane           all lanes out             a lane comes back
 //	op -> EVALSHA(op)   op, op, op -> queue       EVALSHA(op, op, op)

@@ -16,8 +16,11 @@ const (
 type lanes struct {
 	sender *Sender
 
+	work chan []*Call // for idle lanes
+
 	mu      sync.Mutex
 	queue   []*Call // in order of arrival; withdrawn ones are passed over
+	idle    int     // lanes that wait for work
 	out     int     // lanes that are out and count
 	hanging int     // lanes that are out and no longer count
 }
@@ -25,25 +28,63 @@ type lanes struct {
 // start sends a call on a free lane, or queues it.
 func (l *lanes) start(c *Call) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if l.out >= laneCount {
 		l.queue = append(l.queue, c)
+		l.mu.Unlock()
 		return
 	}
 	l.out++
 	c.state = out
-	go l.run([]*Call{c}) // ends when the queue is empty
+	idle := l.idle > 0
+	if idle {
+		l.idle--
+	}
+	l.mu.Unlock()
+	l.goOut([]*Call{c}, idle)
 }
 
-// run is one lane: it sends batch after batch until nothing waits.
-func (l *lanes) run(batch []*Call) {
-	for len(batch) > 0 {
-		trip := &trip{lanes: l}
-		overdue := time.AfterFunc(slow, trip.hangs)
-		l.sender.send(batch)
-		overdue.Stop()
-		batch = trip.back()
+// goOut sends a batch on an idle lane that was counted out of them, or on a new one.
+func (l *lanes) goOut(batch []*Call, idle bool) {
+	if idle {
+		select {
+		case l.work <- batch: // it is about to wait, if it does not yet
+			return
+		case <-l.sender.closed: // it may be gone
+		}
 	}
+	go l.run(batch) // ended by Close, or as one lane too many
+}
+
+// run is one lane: it sends batch after batch until nothing waits, then is idle.
+func (l *lanes) run(batch []*Call) {
+	for {
+		for len(batch) > 0 {
+			trip := &trip{lanes: l}
+			overdue := time.AfterFunc(slow, trip.hangs)
+			l.sender.send(batch)
+			overdue.Stop()
+			batch = trip.back()
+		}
+		if !l.rest() {
+			return
+		}
+		select {
+		case batch = <-l.work:
+		case <-l.sender.closed:
+			return
+		}
+	}
+}
+
+// rest counts a lane among the idle ones, unless there are enough.
+func (l *lanes) rest() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.idle >= laneCount {
+		return false
+	}
+	l.idle++
+	return true
 }
 
 // A trip is one way of a lane to the server and back.
@@ -66,7 +107,7 @@ func (t *trip) hangs() {
 	l.out--
 	if batch := l.take(); len(batch) > 0 {
 		l.out++
-		go l.run(batch) // ends when the queue is empty
+		go l.run(batch) // ended by Close, or as one lane too many
 	}
 }
 

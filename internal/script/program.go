@@ -26,11 +26,12 @@ type Program struct {
 // NewProgram makes a program of verbs with distinct names.
 func NewProgram(verbs ...*Verb) *Program {
 	var b strings.Builder
-	b.WriteString("local verbs = {}\n")
+	b.WriteString("local function run(verb, KEYS, ARGV)\n")
 	for _, v := range verbs {
-		fmt.Fprintf(&b, "verbs[%q] = function(KEYS, ARGV)\n%s\nend\n", v.Name, v.Source)
+		// One function for all: Redis makes the program's functions anew in every call.
+		fmt.Fprintf(&b, "if verb == %q then\n%s\nend\n", v.Name, v.Source)
 	}
-	b.WriteString(dispatch)
+	b.WriteString("end\n" + dispatch)
 	sum := sha1.Sum([]byte(b.String()))
 	return &Program{source: b.String(), sha: hex.EncodeToString(sum[:])}
 }

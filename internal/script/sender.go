@@ -20,6 +20,7 @@ type Sender struct {
 	cluster *redis.ClusterClient // nil unless rdb is one
 	program *Program
 
+	closed  chan struct{}
 	routed  atomic.Bool // the cluster client knows who serves which slot
 	bySlot  atomic.Bool // never mix slots in a call
 	servers sync.Map    // server -> *lanes
@@ -27,7 +28,7 @@ type Sender struct {
 
 // NewSender makes a sender that never closes rdb.
 func NewSender(rdb redis.UniversalClient, program *Program) *Sender {
-	s := &Sender{rdb: rdb, program: program}
+	s := &Sender{rdb: rdb, program: program, closed: make(chan struct{})}
 	if cluster, ok := rdb.(*redis.ClusterClient); ok {
 		s.cluster = cluster
 		s.bySlot.Store(true)
@@ -43,6 +44,10 @@ func (s *Sender) Start(ops ...Op) *Call {
 	c.lanes.start(c)
 	return c
 }
+
+// Close ends the lanes that are idle. Operations are still sent, each lane then ends
+// when its queue is empty. To be called once.
+func (s *Sender) Close() { close(s.closed) }
 
 // Server tells which server has a key, as a name for grouping: operations with
 // the same one may travel in one call.
@@ -63,7 +68,7 @@ func (s *Sender) lanesTo(server string) *lanes {
 	if l, ok := s.servers.Load(server); ok {
 		return l.(*lanes)
 	}
-	l, _ := s.servers.LoadOrStore(server, &lanes{sender: s})
+	l, _ := s.servers.LoadOrStore(server, &lanes{sender: s, work: make(chan []*Call)})
 	return l.(*lanes)
 }
 
@@ -193,7 +198,7 @@ func (once) NoRetry() bool { return true }
 
 // args writes a parcel as dispatch.lua reads it.
 func (s *Sender) args(p parcel) []any {
-	nkeys, nargs := 0, 0
+	nkeys, nargs := 0, 1
 	for _, u := range p.units {
 		nkeys += len(u.op.Keys)
 		nargs += len(u.op.Args) + 3
@@ -206,15 +211,22 @@ func (s *Sender) args(p parcel) []any {
 	}
 	args = append(args, strconv.Itoa(nkeys))
 	for _, u := range p.units {
-		for _, key := range u.op.Keys {
-			args = append(args, key)
-		}
+		args = appendAll(args, u.op.Keys)
+	}
+	if len(p.units) == 1 {
+		op := p.units[0].op
+		return append(appendAll(args, op.Args), op.Verb.Name)
 	}
 	for _, u := range p.units {
 		args = append(args, u.op.Verb.Name, strconv.Itoa(len(u.op.Keys)), strconv.Itoa(len(u.op.Args)))
-		for _, arg := range u.op.Args {
-			args = append(args, arg)
-		}
+		args = appendAll(args, u.op.Args)
+	}
+	return append(args, "")
+}
+
+func appendAll(args []any, words []string) []any {
+	for _, word := range words {
+		args = append(args, word)
 	}
 	return args
 }

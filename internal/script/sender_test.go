@@ -30,6 +30,12 @@ var (
 	program = NewProgram(add, size, fault, set)
 )
 
+func newSender(t *testing.T, rdb redis.UniversalClient) *Sender {
+	s := NewSender(rdb, program)
+	t.Cleanup(s.Close)
+	return s
+}
+
 func op(verb *Verb, key string, args ...string) Op {
 	return Op{Verb: verb, Keys: []string{key}, Args: args}
 }
@@ -57,7 +63,7 @@ func TestOneCallManyOperations(t *testing.T) {
 		if err := rdb.Set(t.Context(), "{tag}text", "x", 0).Err(); err != nil {
 			t.Fatal(err)
 		}
-		got := answers(t, NewSender(rdb, program).Start(
+		got := answers(t, newSender(t, rdb).Start(
 			op(add, "{tag}a", "first"),
 			op(size, "{tag}text"), // WRONGTYPE
 			op(fault, "{tag}a"),
@@ -78,7 +84,7 @@ func TestOneCallManyOperations(t *testing.T) {
 // Operations under load travel together, each with its own answer, none twice.
 func TestManyCallersShareCalls(t *testing.T) {
 	onEach(t, func(t *testing.T, rdb redis.UniversalClient) {
-		s := NewSender(rdb, program)
+		s := newSender(t, rdb)
 		var wg sync.WaitGroup
 		for i := range 500 {
 			wg.Go(func() {
@@ -97,7 +103,7 @@ func TestManyCallersShareCalls(t *testing.T) {
 
 func TestNoScriptIsAnsweredWithTheText(t *testing.T) {
 	onEach(t, func(t *testing.T, rdb redis.UniversalClient) {
-		s := NewSender(rdb, program)
+		s := newSender(t, rdb)
 		for n := range 3 {
 			flush(t, rdb)
 			// Two slots, so a pipeline on the cluster.
@@ -143,7 +149,7 @@ func TestNeverSentTwice(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			proxy, server, rdb := spoiled(t)
-			s := NewSender(rdb, program)
+			s := newSender(t, rdb)
 			answers(t, s.Start(op(add, "warm", ""))) // the server knows the script now
 			proxy.OnNext("EVALSHA", d)
 			got := answers(t, s.Start(op(add, "k", "")))
@@ -161,7 +167,7 @@ func TestNeverSentTwice(t *testing.T) {
 // What waits in the queue can be taken back, and is never executed then.
 func TestWithdraw(t *testing.T) {
 	proxy, server, rdb := spoiled(t)
-	s := NewSender(rdb, program)
+	s := newSender(t, rdb)
 	answers(t, s.Start(op(add, "warm", "")))
 	open := make(chan struct{})
 	proxy.Decide(func(c faultproxy.Command) faultproxy.Decision {
@@ -188,7 +194,7 @@ func TestWithdraw(t *testing.T) {
 	batch := l.take()
 	l.mu.Unlock()
 	close(open)
-	l.run(batch)
+	go l.run(batch) // ended by Close
 	if got := answers(t, stays); got[0].Err != nil || got[0].Reply[0] != int64(1) {
 		t.Errorf("got %v, want the first execution", got)
 	}
@@ -203,7 +209,7 @@ func TestWithdraw(t *testing.T) {
 // Connections that hang delay nobody else.
 func TestHangingLanesGiveTheirPlaceAway(t *testing.T) {
 	proxy, _, rdb := spoiled(t)
-	s := NewSender(rdb, program)
+	s := newSender(t, rdb)
 	answers(t, s.Start(op(add, "warm", "")))
 	open := make(chan struct{})
 	var mu sync.Mutex
@@ -235,7 +241,7 @@ func TestHangingLanesGiveTheirPlaceAway(t *testing.T) {
 func TestDeadNodeDelaysNobodyElse(t *testing.T) {
 	cluster := redistest.StartCluster(t, 3, 0, "--cluster-require-full-coverage", "no")
 	rdb := cluster.Client(t)
-	s := NewSender(rdb, program)
+	s := newSender(t, rdb)
 	answers(t, s.Start(op(add, "warm", "")))
 	dead := cluster.MasterOf("a")
 	var alive []string
@@ -273,7 +279,7 @@ func TestDeadNodeDelaysNobodyElse(t *testing.T) {
 func TestCrossSlotIsSplit(t *testing.T) {
 	cluster := redistest.StartCluster(t, 1, 0)
 	rdb := cluster.Nodes[0].Client(t)
-	s := NewSender(rdb, program)
+	s := newSender(t, rdb)
 	got := answers(t, s.Start(op(add, "a", ""), op(add, "b", ""), op(add, "a", "")))
 	if got[0].Err != nil || got[1].Err != nil || got[2].Err != nil || got[2].Reply[0] != int64(2) {
 		t.Errorf("got %v, want three answers", got)
@@ -287,7 +293,7 @@ func TestCrossSlotIsSplit(t *testing.T) {
 func TestSlotOnTheMove(t *testing.T) {
 	cluster := redistest.StartCluster(t, 2, 0)
 	rdb := cluster.Client(t)
-	s := NewSender(rdb, program)
+	s := newSender(t, rdb)
 	answers(t, s.Start(op(add, "{s}here", "")))
 	from := cluster.MasterOf("{s}")
 	to := cluster.Nodes[0]
