@@ -42,6 +42,19 @@ const (
 	Error       Outcome = "error"
 )
 
+// The outcomes of lock.hold.
+const (
+	Unlocked = "unlocked" // by Unlock
+	Lost     = "lost"     // it can no longer be trusted, whoever found out
+	Closed   = "closed"   // by the Close of the client
+)
+
+// The outcomes of a renewal, beside Lost.
+const (
+	Renewed = "renewed" // the lease runs anew
+	Unknown = "unknown" // no answer came, or none that tells
+)
+
 // Metrics.
 const (
 	MetricAcquireDuration = "holdfast.acquire.duration"
