@@ -290,10 +290,11 @@ func TestHazardAcquireIsExecutedLate(t *testing.T) {
 				}
 				return n
 			}
-			owner := ownerOfFirst(monitor())
-			for owner == "" { // the undo names the owner
+			owner := ""
+			redistest.Eventually(z, patience, "the undo names the owner", func() bool {
 				owner = ownerOfFirst(monitor())
-			}
+				return owner != ""
+			})
 			gone := fmt.Sprintf(`lua "HDEL" "orders" %q`, owner)
 			redistest.Eventually(z, patience, "the undo is told \"gone\"", func() bool { return ran(gone) >= 2 })
 			close(gate)
