@@ -43,6 +43,7 @@ type Engine struct {
 	pubsub   *pubsub.Manager
 	watchdog *watchdog.Watchdog
 	lines    lines
+	clock    clock
 	number   atomic.Uint64
 
 	unanswered, lost seldom // what may happen to many locks at once
@@ -199,15 +200,7 @@ var (
 // errSilent, of class Unknown; or notSent if the operation was withdrawn in time.
 func (e *Engine) exchange(ctx context.Context, op script.Op, stop <-chan struct{}) (*script.Call, script.Answer) {
 	call := e.sender.Start(op)
-	limit := time.NewTimer(attemptLimit)
-	defer limit.Stop()
-	select {
-	case <-call.Done():
-		return call, call.Answers()[0]
-	case <-ctx.Done():
-	case <-stop:
-	case <-limit.C:
-	}
+	e.await(ctx, call, stop)
 	select {
 	case <-call.Done(): // both at once: what is known counts
 		return call, call.Answers()[0]
@@ -217,6 +210,31 @@ func (e *Engine) exchange(ctx context.Context, op script.Op, stop <-chan struct{
 		return call, script.Answer{Err: notSent{errSilent}}
 	}
 	return call, script.Answer{Err: errSilent}
+}
+
+// await waits for an answer, or for the end of the patience with it. Only the last
+// stretch has a timer of its own.
+func (e *Engine) await(ctx context.Context, call *script.Call, stop <-chan struct{}) {
+	start := time.Now()
+	for time.Since(start) < attemptLimit-tick {
+		select {
+		case <-call.Done():
+			return
+		case <-ctx.Done():
+			return
+		case <-stop:
+			return
+		case <-e.clock.tick():
+		}
+	}
+	last := time.NewTimer(attemptLimit - time.Since(start))
+	defer last.Stop()
+	select {
+	case <-call.Done():
+	case <-ctx.Done():
+	case <-stop:
+	case <-last.C:
+	}
 }
 
 // notSent marks the error of an operation that was withdrawn before it was sent.

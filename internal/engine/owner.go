@@ -51,23 +51,30 @@ func window(sent time.Time, lease time.Duration) time.Time {
 // could overtake the re-entry that is to keep the lock. Give it back with give.
 func (o *owner) take(ctx context.Context) error {
 	for {
-		o.mu.Lock()
-		if !o.busy {
-			o.busy = true
-			o.mu.Unlock()
+		free := o.tryTake()
+		if free == nil {
 			return nil
 		}
-		if o.free == nil {
-			o.free = make(chan struct{})
-		}
-		free := o.free
-		o.mu.Unlock()
 		select {
 		case <-free:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
+}
+
+// tryTake takes the owner's turn if it is free, otherwise it tells when to try again.
+func (o *owner) tryTake() (free <-chan struct{}) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.busy {
+		o.busy = true
+		return nil
+	}
+	if o.free == nil {
+		o.free = make(chan struct{})
+	}
+	return o.free
 }
 
 func (o *owner) give() {

@@ -33,10 +33,8 @@ func (h *hold) Unlock(ctx context.Context) error {
 	}
 	defer close(h.unlocked)
 
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), unlockLimit)
-	defer cancel()
 	span := o.engine.config.Tracer.Release(ctx, o.target.Driver.Kind(), h.Name(), o.id)
-	err := h.unlock(ctx, inside)
+	err := h.unlock(&patience{ctx: context.WithoutCancel(ctx), until: time.Now().Add(unlockLimit)}, inside)
 	if err != nil {
 		err = fmt.Errorf("unlock %q: %w", h.Name(), err)
 	}
@@ -44,11 +42,22 @@ func (h *hold) Unlock(ctx context.Context) error {
 	return err
 }
 
+// patience is Unlock's own time limit: a context that is made only when something has
+// to be waited for, because mostly nothing has.
+type patience struct {
+	ctx   context.Context
+	until time.Time
+}
+
+func (p *patience) limited() (context.Context, context.CancelFunc) {
+	return context.WithDeadline(p.ctx, p.until)
+}
+
 // unlock waits for the owner's turn, decides how many holds are left and has
 // Redis told.
-func (h *hold) unlock(ctx context.Context, inside bool) error {
+func (h *hold) unlock(p *patience, inside bool) error {
 	o := h.owner
-	if err := o.take(ctx); err != nil {
+	if err := o.takeWith(p); err != nil {
 		// Something else of this owner hangs. If it is a re-entry, it finds the owner
 		// retired when it comes back, and is undone too.
 		after, lost := o.leave(h)
@@ -68,7 +77,7 @@ func (h *hold) unlock(ctx context.Context, inside bool) error {
 	if lost {
 		return locking.ErrLost
 	}
-	err := o.release(ctx, after, inside)
+	err := o.release(p, after, inside)
 	switch {
 	case errors.Is(err, locking.ErrLost):
 		h.lose()
@@ -83,6 +92,16 @@ func (h *hold) unlock(ctx context.Context, inside bool) error {
 		o.retire(locking.ErrUnlocked)
 	}
 	return err
+}
+
+// takeWith is take within an Unlock's patience.
+func (o *owner) takeWith(p *patience) error {
+	if o.tryTake() == nil {
+		return nil
+	}
+	ctx, cancel := p.limited()
+	defer cancel()
+	return o.take(ctx)
 }
 
 // leave takes the hold out of those that owe an Unlock, stops the renewal that
@@ -131,16 +150,15 @@ func (h *hold) settle(cause error) {
 // because an earlier copy of this very release took it, so it is a loss only if
 // no earlier copy can have run and the answer came within the window, or if Unlock
 // was called too late anyway.
-func (o *owner) release(ctx context.Context, after int, inside bool) error {
+func (o *owner) release(p *patience, after int, inside bool) error {
 	e := o.engine
-	publish, err := e.publishCommand(ctx, nil)
-	if err != nil {
-		return err
-	}
+	publish, _ := e.publish.known() // the acquire has asked for it
 	op := o.target.Driver.Release(o.target.Key, o.id, after, publish)
 	pauses := e.retries()
-	earlier := false // an earlier copy may have been executed
-	for {
+	earlier := false                                    // an earlier copy may have been executed
+	ctx, cancel := p.ctx, context.CancelFunc(func() {}) // an exchange has a limit of its own, as long as ours
+	defer func() { cancel() }()
+	for first := true; ; first = false {
 		_, answer := e.exchange(ctx, op, nil)
 		switch script.ClassOf(answer.Err) {
 		case script.Done:
@@ -149,6 +167,9 @@ func (o *owner) release(ctx context.Context, after int, inside bool) error {
 			return answer.Err
 		case script.Unknown:
 			earlier = true
+		}
+		if first {
+			ctx, cancel = p.limited()
 		}
 		if !e.pause(ctx, pauses, nil) {
 			return answer.Err

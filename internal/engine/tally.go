@@ -72,3 +72,29 @@ func (s *seldom) log(e *Engine, msg string, args ...any) {
 	s.mu.Unlock()
 	e.log(msg, append(args, "left out before", skipped)...)
 }
+
+// clock ticks for everybody who waits for an answer. Answers come within a
+// millisecond, and a timer for each would cost more than the rest of the wait.
+type clock struct {
+	mu   sync.Mutex
+	next chan struct{} // closed by the next tick; nil: nobody has asked for one
+}
+
+const tick = 250 * time.Millisecond
+
+// tick returns a channel that is closed within a tick from now.
+func (c *clock) tick() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.next == nil {
+		next := make(chan struct{})
+		c.next = next
+		time.AfterFunc(tick, func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			close(next)
+			c.next = nil
+		})
+	}
+	return c.next
+}

@@ -1,6 +1,7 @@
 package script
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -23,6 +24,8 @@ type lanes struct {
 	idle    int     // lanes that wait for work
 	out     int     // lanes that are out and count
 	hanging int     // lanes that are out and no longer count
+	trips   []*trip // of all lanes that are out
+	watched bool    // look is due
 }
 
 // start sends a call on a free lane, or queues it.
@@ -59,11 +62,9 @@ func (l *lanes) goOut(batch []*Call, idle bool) {
 func (l *lanes) run(batch []*Call) {
 	for {
 		for len(batch) > 0 {
-			trip := &trip{lanes: l}
-			overdue := time.AfterFunc(slow, trip.hangs)
+			t := l.depart()
 			l.sender.send(batch)
-			overdue.Stop()
-			batch = trip.back()
+			batch = l.arrive(t)
 		}
 		if !l.rest() {
 			return
@@ -87,37 +88,56 @@ func (l *lanes) rest() bool {
 	return true
 }
 
-// A trip is one way of a lane to the server and back.
+// A trip is one way of a lane to the server and back. Guarded by lanes.mu.
 type trip struct {
-	lanes *lanes
-	hung  bool // guarded by lanes.mu
+	start time.Time
+	hangs bool // its lane no longer counts
 }
 
-// hangs gives the place of a lane that has waited long to another one, unless
-// too many hang already.
-func (t *trip) hangs() {
-	l := t.lanes
+func (l *lanes) depart() *trip {
+	t := &trip{start: time.Now()}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.hanging >= maxSlow {
-		return
+	l.trips = append(l.trips, t)
+	if !l.watched {
+		l.watched = true
+		time.AfterFunc(slow/2, l.look)
 	}
-	t.hung = true
-	l.hanging++
-	l.out--
-	if batch := l.take(); len(batch) > 0 {
-		l.out++
-		go l.run(batch) // ended by Close, or as one lane too many
+	return t
+}
+
+// look gives the places of lanes that have waited long to others, unless too many
+// hang already. One look serves all lanes: a timer for each trip would cost more
+// than the rest of it.
+func (l *lanes) look() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, t := range l.trips {
+		if t.hangs || l.hanging >= maxSlow || time.Since(t.start) < slow {
+			continue
+		}
+		t.hangs = true
+		l.hanging++
+		l.out--
+		if batch := l.take(); len(batch) > 0 {
+			l.out++
+			go l.run(batch) // ended by Close, or as one lane too many
+		}
+	}
+	l.watched = len(l.trips) > 0
+	if l.watched {
+		time.AfterFunc(slow/2, l.look)
 	}
 }
 
-// back tells what to send next; nothing means that the lane ends. A lane whose
+// arrive tells what to send next; nothing means that the lane is free. A lane whose
 // place was given away goes on only if there is a place again.
-func (t *trip) back() []*Call {
-	l := t.lanes
+func (l *lanes) arrive(t *trip) []*Call {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if t.hung {
+	i := slices.Index(l.trips, t)
+	l.trips = slices.Delete(l.trips, i, i+1)
+	if t.hangs {
 		l.hanging--
 		if l.out >= laneCount {
 			return nil
