@@ -44,6 +44,9 @@ func TestHazardAcquireIsLost(t *testing.T) {
 		if h.Count() != 1 {
 			z.Errorf("Count: got %d, want 1", h.Count())
 		}
+		// What takes the lost attempt back must leave this one alone.
+		_, err := z.other.TryLock(z.ctx(), 300*time.Millisecond, 0)
+		z.want("another client's TryLock", err, holdfast.ErrNotAcquired)
 		z.wantCount(h, "1")
 		z.mustUnlock(h)
 		if z.exists("orders") {
