@@ -45,7 +45,9 @@ func (t *Tracer) Hold(ctx context.Context, a *Acquire, kind, name, owner string)
 	}
 	s := &holdSpan{tracer: t, span: t.start(ctx, SpanHold, kind, name, owner, linked...), kind: kind, name: name, start: time.Now()}
 	if m := t.metrics; m != nil {
-		m.held.Add(s.context(), 1, m.lock(kind, name))
+		lock := m.lock(kind, name)
+		m.held.Add(s.context(), 1, lock)
+		m.lost.Add(context.Background(), 0, lock) // a series that begins at 1 has never increased, for Prometheus
 	}
 	return Hold{s}
 }

@@ -38,6 +38,9 @@ func New(tp trace.TracerProvider, mp metric.MeterProvider, metricNames ...bool) 
 	if t.metrics, err = newInstruments(mp.Meter(Scope), named); err != nil {
 		return nil, err
 	}
+	for _, outcome := range []string{Renewed, Lost, Unknown} {
+		t.Renewals(outcome, 0) // the series begin before the first one goes wrong
+	}
 	return t, nil
 }
 
