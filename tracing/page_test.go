@@ -274,7 +274,7 @@ func TestThePageTellsTheBuckets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if line := strings.Join(want, ", "); !strings.Contains(string(text), line) {
+	if line := "in seconds: " + strings.Join(want, ", ") + ".\n"; !strings.Contains(string(text), line) {
 		t.Errorf("%s does not tell the boundaries %s", page, line)
 	}
 }
