@@ -276,7 +276,7 @@ func (a *attempt) try(o *owner) (h *hold, ttl time.Duration, err error) {
 	case v[0] == done:
 		h := a.hold()
 		if !o.admit(h, call.Sent(), a.lease) {
-			e.undo(o, nil)
+			e.undo(o)
 			return nil, 0, errLate
 		}
 		e.remember(o)

@@ -186,7 +186,7 @@ func (o *owner) Lapsed() {
 	early := time.Now().Before(o.trusted) // confirmed a moment ago
 	o.mu.Unlock()
 	if !early && o.retire(locking.ErrLost) {
-		o.engine.undo(o, nil)
+		o.engine.undo(o)
 	}
 }
 

@@ -25,26 +25,26 @@ func (a *attempt) reenter(o *owner) (*hold, error) {
 	defer o.give()
 
 	pauses := e.retries()
-	unknown := false // a copy may have been executed
+	var unknown []*script.Call // copies that may have been executed, or may still be
 	for {
 		before, err := o.reentrant()
 		if err != nil {
 			return nil, err
 		}
-		h, err := a.tryAgain(o, before)
+		h, call, err := a.tryAgain(o, before)
 		switch classOf(err) {
 		case script.Done:
 			return h, nil
 		case script.Unknown:
-			unknown = true
+			unknown = append(unknown, call)
 		}
 		final := errors.Is(err, locking.ErrLost) || classOf(err) == script.Refused
 		if !final && !a.isSingle() && e.pause(a.wait, pauses, e.closed) {
 			a.span.Event(tracing.EventRetry)
 			continue
 		}
-		if unknown {
-			e.undo(o, nil) // down to the holds that it has
+		if len(unknown) > 0 {
+			e.undo(o, unknown...) // down to the holds that it has
 		}
 		if final {
 			return nil, err
@@ -73,23 +73,23 @@ func (o *owner) reentrant() (before int, err error) {
 }
 
 // tryAgain sends one acquire of an owner that has the lock already.
-func (a *attempt) tryAgain(o *owner, before int) (*hold, error) {
+func (a *attempt) tryAgain(o *owner, before int) (*hold, *script.Call, error) {
 	a.span.Attempt()
 	o.sending(a.lease)
 	call, answer := a.engine.exchange(a.wait, a.target.Driver.Acquire(a.target.Key, o.id, a.lease, before), a.engine.closed)
 	v, err := answer.Ints(2)
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, call, err
 	case v[0] != done:
 		o.retire(locking.ErrLost) // gone, though no hold had been told
-		return nil, locking.ErrLost
+		return nil, call, locking.ErrLost
 	}
 	h := a.hold()
 	if !o.admit(h, call.Sent(), a.lease) {
-		return nil, errLate
+		return nil, call, errLate
 	}
-	return h, nil
+	return h, call, nil
 }
 
 // sending notes the lease of a command: what it may have locked is gone that long

@@ -68,7 +68,7 @@ func (h *hold) unlock(p *patience, inside bool) error {
 		if after == 0 {
 			o.retire(locking.ErrUnlocked)
 		}
-		o.engine.undo(o, nil)
+		o.engine.undo(o)
 		return errSilent
 	}
 	defer o.give()
@@ -84,7 +84,7 @@ func (h *hold) unlock(p *patience, inside bool) error {
 		o.retire(locking.ErrLost)
 	case err != nil:
 		h.left()
-		o.engine.undo(o, nil) // goes on until one lease from now
+		o.engine.undo(o) // goes on until one lease from now
 	default:
 		h.left()
 	}

@@ -25,22 +25,24 @@ type undo struct {
 
 	mu    sync.Mutex
 	pause time.Duration
+	open  int       // acquires whose outcome is not known
+	since time.Time // what was sent before does not count: an acquire has been executed since
 	over  bool
 }
 
 const firstPause = 20 * time.Millisecond
 
-// undo starts one. call, if not nil, is the acquire whose outcome is unknown: the
-// release goes out at once, on whichever lane is free, and so may overtake it;
-// when the acquire has come back it is sent again.
-func (e *Engine) undo(o *owner, call *script.Call) {
+// undo starts one. calls are the acquires whose outcomes are unknown: the release goes
+// out at once, on whichever lane is free, and so may overtake them; when one has come
+// back it is sent again.
+func (e *Engine) undo(o *owner, calls ...*script.Call) {
 	o.mu.Lock()
 	lease := o.lease
 	o.mu.Unlock()
-	u := &undo{owner: o, until: time.Now().Add(lease), pause: firstPause, longest: max(time.Second, lease/60)}
+	u := &undo{owner: o, until: time.Now().Add(lease), pause: firstPause, longest: max(time.Second, lease/60), open: len(calls)}
 	e.undos.add()
 	u.send()
-	if call != nil {
+	for _, call := range calls {
 		call.Then(u.returned)
 	}
 }
@@ -67,38 +69,51 @@ func (u *undo) Renewal() script.Op {
 	return o.target.Driver.Release(o.target.Key, o.id, int(o.live.Load()), publish)
 }
 
-// Renewed takes the answer to one release. "Gone" is not the end of it: the acquire
-// may still arrive.
-func (u *undo) Renewed(answer script.Answer, _ time.Time) {
+// Renewed takes the answer to one release. "Gone" is not the end of it, because the
+// acquire may still arrive; nor is a count that is low enough while the owner has
+// holds left.
+func (u *undo) Renewed(answer script.Answer, sent time.Time) {
 	v, err := answer.Ints(1)
-	if err == nil && v[0] != gone {
+	released := err == nil && v[0] != gone
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if released && !sent.Before(u.since) && (u.open == 0 || u.owner.live.Load() == 0) {
 		u.end()
 		return
 	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
 	u.pause = min(2*u.pause, u.longest)
 	u.schedule(time.Now().Add(u.pause))
 }
 
-// returned is told what became of the acquire at last.
+// returned is told what became of an acquire at last. Without an answer it may still
+// be executed.
 func (u *undo) returned(call *script.Call) {
 	answer := call.Answers()[0]
 	v, err := answer.Ints(1)
+	if script.ClassOf(err) == script.Unknown {
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.open--
 	switch {
 	case err == nil && v[0] == done:
-		u.send() // it did take the lock
-	case err == nil, script.ClassOf(err) == script.Refused, script.ClassOf(err) == script.NotExecuted:
-		u.end() // nothing was executed that needs undoing
+		u.since = time.Now()
+		u.schedule(u.since)
+	case u.open == 0 && u.since.IsZero():
+		u.end() // none was executed
 	}
 }
 
 // Lapsed is called one lease after the last command: nothing can be left.
-func (u *undo) Lapsed() { u.end() }
-
-func (u *undo) end() {
+func (u *undo) Lapsed() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.end()
+}
+
+// end is called under u.mu.
+func (u *undo) end() {
 	if !u.over {
 		u.over = true
 		u.owner.engine.watchdog.Remove(&u.entry)
