@@ -1,6 +1,7 @@
 package pubsub
 
 import (
+	"container/list"
 	"context"
 	"log/slog"
 	"sync"
@@ -13,16 +14,19 @@ import (
 type Config struct {
 	// Sharded tells whether to subscribe with SSUBSCRIBE; it is asked before the
 	// first subscription, and again after an error. nil: never.
+	// It must return when its ctx ends.
 	Sharded func(ctx context.Context) (bool, error)
-	// Silence is how long a server may send nothing, not even a PONG, before it is
-	// replaced. Defaults to 3 seconds.
+	// Silence is how long a server may send nothing, not even a PONG, before its
+	// connection is replaced; a dial counts as silence. Defaults to 3 seconds.
 	Silence time.Duration
 	// Linger is how long a channel stays subscribed after its last Subscription was
 	// closed. Defaults to 1 second.
 	Linger time.Duration
-	// Logger hears of lost connections. Defaults to none.
+	// Logger hears of lost connections, of many in a row only the 1st, 2nd, 4th, 8th,
+	// and so on. Defaults to none.
 	Logger *slog.Logger
-	// Changed is told when channels are subscribed, or no longer (negative).
+	// Changed is told how many channels are subscribed more than before, or less
+	// (negative). Calls may overlap; their sum is the number of subscribed channels.
 	Changed func(delta int)
 }
 
@@ -34,17 +38,28 @@ type Manager struct {
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
-	rouse  chan struct{}  // capacity 1: the router has something to do
-	wg     sync.WaitGroup // every goroutine
+	spent  context.Context // has ended: reads and writes, but dials no more
+	rouse  chan struct{}   // capacity 1: the router has something to do
+	wg     sync.WaitGroup  // every goroutine
 
-	mu       sync.Mutex // guards what follows, and all topics and sessions
+	mu       sync.Mutex // guards what follows, and all topics and sessions; see unlock
 	topics   map[string]*topic
-	wanted   []*topic // to be routed
-	idle     []*topic // without subscription, the longest first
+	wanted   []*topic  // to be routed now
+	resting  []*topic  // to be routed when their pauses are over
+	restedAt time.Time // when the first of them is due; zero: none rests
+	idle     list.List // of *topic: those without subscription, the longest first
 	sessions map[string]*session
-	failures map[string]int // of sessions in a row, by server
+	failures map[string]*backoff // of sessions, by server
 	started  bool
 	closed   bool
+	delta    int       // what Changed has not been told yet
+	warnings []warning // what Logger has not been told yet
+}
+
+// A warning is one line for the Logger.
+type warning struct {
+	msg string
+	err error
 }
 
 // New makes a manager. It does nothing until the first Subscribe.
@@ -62,24 +77,51 @@ func New(rdb redis.UniversalClient, config Config) *Manager {
 		config.Changed = func(int) {}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
+	spent, spend := context.WithCancel(ctx)
+	spend()
 	return &Manager{
-		rdb: rdb, config: config, ctx: ctx, cancel: cancel,
+		rdb: rdb, config: config, ctx: ctx, cancel: cancel, spent: spent,
 		rouse:    make(chan struct{}, 1),
 		topics:   map[string]*topic{},
 		sessions: map[string]*session{},
-		failures: map[string]int{},
+		failures: map[string]*backoff{},
 	}
 }
 
-// A topic is one channel. Guarded by Manager.mu.
+// unlock frees the mutex, and then tells the user's functions what has happened
+// under it: they may take their time, or call the manager.
+func (m *Manager) unlock() {
+	delta, warnings := m.delta, m.warnings
+	m.delta, m.warnings = 0, nil
+	m.mu.Unlock()
+	if delta != 0 {
+		m.config.Changed(delta)
+	}
+	for _, w := range warnings {
+		m.config.Logger.Warn("holdfast: "+w.msg, "error", w.err)
+	}
+}
+
+// warn has the Logger told. Under m.mu.
+func (m *Manager) warn(msg string, err error) {
+	if !m.closed {
+		m.warnings = append(m.warnings, warning{msg, err})
+	}
+}
+
+// A topic is one channel. It is in one place: with a session, among the wanted or the
+// resting, or in the router's hands. Guarded by Manager.mu.
 type topic struct {
 	channel   string
 	subs      map[*Subscription]struct{}
-	session   *session // where it is asked for or confirmed; nil: it is wanted, or pauses
+	session   *session // where it is asked for or confirmed
 	confirmed bool
-	alone     bool      // ask for it in a command of its own: one with others was refused
-	err       error     // Redis refused it for good
-	idleSince time.Time // zero: it has subscriptions
+	alone     bool          // ask for it in a command of its own: one with others was refused
+	err       error         // Redis refused it for good
+	rest      time.Time     // not to be routed before
+	refusals  backoff       // of other kinds, since it was confirmed
+	idle      *list.Element // nil: it has subscriptions
+	idleSince time.Time
 }
 
 // A Subscription is one waiter's interest in a channel.
@@ -93,7 +135,7 @@ type Subscription struct {
 // of it shows by wake-ups.
 func (m *Manager) Subscribe(channel string) *Subscription {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	t := m.topics[channel]
 	if t == nil {
 		t = &topic{channel: channel, subs: map[*Subscription]struct{}{}}
@@ -104,7 +146,10 @@ func (m *Manager) Subscribe(channel string) *Subscription {
 	}
 	s := &Subscription{manager: m, topic: t, wake: make(chan struct{}, 1)}
 	t.subs[s] = struct{}{}
-	t.idleSince = time.Time{}
+	if t.idle != nil {
+		m.idle.Remove(t.idle)
+		t.idle = nil
+	}
 	if t.confirmed || t.err != nil || m.closed {
 		// Confirmed before: a message may have passed between the subscriber's last look
 		// and this call.
@@ -122,22 +167,22 @@ func (m *Manager) want(t *topic) {
 	if !m.started {
 		m.started = true
 		m.wg.Add(1)
-		go m.route() // ended by Close
+		go (&router{Manager: m}).route() // ended by Close
 	}
 	m.poke()
 }
 
-// wantLater is want after a pause. Under m.mu.
-func (m *Manager) wantLater(topics []*topic, pause time.Duration) {
-	time.AfterFunc(pause, func() {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		for _, t := range topics {
-			if t.session == nil && m.topics[t.channel] == t {
-				m.want(t)
-			}
-		}
-	})
+// rest is want at a later time. Under m.mu.
+func (m *Manager) rest(t *topic, until time.Time) {
+	if m.closed {
+		return
+	}
+	t.rest = until
+	m.resting = append(m.resting, t)
+	if m.restedAt.IsZero() || until.Before(m.restedAt) {
+		m.restedAt = until
+		m.poke()
+	}
 }
 
 func (m *Manager) poke() {
@@ -179,15 +224,17 @@ func (s *Subscription) Err() error {
 func (s *Subscription) Close() {
 	m, t := s.manager, s.topic
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	if _, ok := t.subs[s]; !ok {
 		return
 	}
 	delete(t.subs, s)
 	if len(t.subs) == 0 && !m.closed {
 		t.idleSince = time.Now()
-		m.idle = append(m.idle, t)
-		m.poke()
+		t.idle = m.idle.PushBack(t)
+		if m.idle.Len() == 1 {
+			m.poke() // it is the next to be dropped
+		}
 	}
 }
 
@@ -205,9 +252,9 @@ func (m *Manager) confirm(t *topic, confirmed bool) {
 	}
 	t.confirmed = confirmed
 	if confirmed {
-		m.config.Changed(1)
+		m.delta++
 	} else {
-		m.config.Changed(-1)
+		m.delta--
 	}
 }
 
@@ -215,12 +262,13 @@ func (m *Manager) confirm(t *topic, confirmed bool) {
 const closeLimit = 2 * time.Second
 
 // Close wakes every subscription and ends every connection. In order: nothing new is
-// wanted; sessions end; the router stops; what hangs in the network gets a moment.
+// wanted; sessions end; the router stops; what hangs in the network gets a moment,
+// and ends by itself if that is not enough.
 // A second call does nothing.
 func (m *Manager) Close() {
 	m.mu.Lock()
 	if m.closed {
-		m.mu.Unlock()
+		m.unlock()
 		return
 	}
 	m.closed = true
@@ -230,7 +278,10 @@ func (m *Manager) Close() {
 	for _, t := range m.topics {
 		t.rouse()
 	}
-	m.mu.Unlock()
+	clear(m.topics)
+	m.wanted, m.resting = nil, nil
+	m.idle.Init()
+	m.unlock()
 	m.cancel()
 
 	done := make(chan struct{})

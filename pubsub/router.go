@@ -7,84 +7,127 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// route gives wanted topics to sessions and drops idle ones, until Close. It is the
-// only goroutine that may have to wait for the cluster's picture.
-func (m *Manager) route() {
-	defer m.wg.Done()
+// A router is the goroutine that gives wanted topics to sessions and drops idle
+// ones. It is the only one that may have to wait for the cluster's picture.
+type router struct {
+	*Manager
+	known, sharded bool    // what Config.Sharded has told
+	misses         backoff // of the cluster's picture
+}
+
+// route runs until Close.
+func (r *router) route() {
+	defer r.wg.Done()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		timer.Reset(m.dropIdle(time.Now()))
-		m.routeWanted()
+		topics, wait := r.next(time.Now())
+		r.place(topics)
+		timer.Reset(wait)
 		select {
-		case <-m.rouse:
+		case <-r.rouse:
 		case <-timer.C:
-		case <-m.ctx.Done():
+		case <-r.ctx.Done():
 			return
 		}
 	}
 }
 
-// dropIdle unsubscribes topics that have had no subscription for long enough, and
-// tells when to look again.
-func (m *Manager) dropIdle(now time.Time) time.Duration {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for len(m.idle) > 0 {
-		t := m.idle[0]
-		wait := m.config.Linger - now.Sub(t.idleSince)
-		if !t.idleSince.IsZero() && wait > 0 {
-			return wait
+// next takes the topics that are due, drops those that have had no subscription for
+// long enough, and tells when to look again.
+func (r *router) next(now time.Time) (due []*topic, wait time.Duration) {
+	r.mu.Lock()
+	defer r.unlock()
+	wait = time.Hour // whatever comes earlier pokes
+	for e := r.idle.Front(); e != nil; e = r.idle.Front() {
+		t := e.Value.(*topic)
+		if left := r.config.Linger - now.Sub(t.idleSince); left > 0 {
+			wait = left
+			break
 		}
-		m.idle[0] = nil
-		m.idle = m.idle[1:]
-		if !t.idleSince.IsZero() && m.topics[t.channel] == t {
-			delete(m.topics, t.channel)
-			if t.session != nil {
-				t.session.drop(t)
-			}
+		r.idle.Remove(e)
+		delete(r.topics, t.channel)
+		if t.session != nil {
+			t.session.drop(t)
 		}
 	}
-	m.idle = nil
-	return time.Hour // Close of a subscription pokes
+	due = r.wanted
+	r.wanted = nil
+	if !r.restedAt.IsZero() && !r.restedAt.After(now) {
+		due = append(due, r.rested(now)...)
+	}
+	if !r.restedAt.IsZero() {
+		wait = min(wait, r.restedAt.Sub(now))
+	}
+	return due, wait
 }
 
-// routeWanted finds a server for each wanted topic. What cannot be found now is
-// wanted again later.
-func (m *Manager) routeWanted() {
-	m.mu.Lock()
-	wanted := m.wanted
-	m.wanted = nil
-	m.mu.Unlock()
-	if len(wanted) == 0 {
-		return
-	}
-	sharded, err := m.sharded()
-	for i, t := range wanted {
-		var server server
-		if err == nil {
-			server, err = m.serverOf(t.channel, sharded)
+// rested takes the topics whose pauses are over. Under m.mu.
+func (r *router) rested(now time.Time) (due []*topic) {
+	resting := r.resting
+	r.resting, r.restedAt = nil, time.Time{}
+	for _, t := range resting {
+		switch {
+		case r.topics[t.channel] != t: // dropped meanwhile
+		case t.rest.After(now):
+			r.rest(t, t.rest)
+		default:
+			due = append(due, t)
 		}
-		m.mu.Lock()
+	}
+	return due
+}
+
+// place finds a server for each topic. What cannot be found now rests.
+func (r *router) place(topics []*topic) {
+	for i, t := range topics {
+		if time.Now().Before(r.misses.until) {
+			r.restAll(topics[i:])
+			return
+		}
+		server, err := r.serverOf(t.channel)
 		if err != nil { // the picture of the whole cluster is missing
-			m.log("no server for channels", err)
-			m.wantLater(wanted[i:], m.pause("router"))
-			m.mu.Unlock()
+			r.miss(err)
+			r.restAll(topics[i:])
 			return
 		}
-		delete(m.failures, "router")
-		if !m.closed && m.topics[t.channel] == t && t.session == nil {
-			m.sessionTo(server).add(t)
-		}
-		m.mu.Unlock()
+		r.misses = backoff{}
+		r.give(t, server)
 	}
 }
 
-func (m *Manager) sharded() (bool, error) {
-	if m.config.Sharded == nil {
-		return false, nil
+func (r *router) miss(err error) {
+	r.mu.Lock()
+	defer r.unlock()
+	if r.misses.fail() {
+		r.warn("no server for channels", err)
 	}
-	return m.config.Sharded(m.ctx)
+}
+
+func (r *router) restAll(topics []*topic) {
+	r.mu.Lock()
+	defer r.unlock()
+	for _, t := range topics {
+		r.rest(t, r.misses.until)
+	}
+}
+
+// give hands a topic to the session to its server, to a new one if there is none.
+func (r *router) give(t *topic, server server) {
+	r.mu.Lock()
+	defer r.unlock()
+	if r.closed || r.topics[t.channel] != t {
+		return // dropped meanwhile
+	}
+	s := r.sessions[server.name]
+	if s == nil {
+		if f := r.failures[server.name]; f != nil && time.Now().Before(f.until) {
+			r.rest(t, f.until)
+			return
+		}
+		s = r.open(server)
+	}
+	s.add(t)
 }
 
 // A server is where a session goes.
@@ -95,37 +138,79 @@ type server struct {
 }
 
 // serverOf tells which server has a channel.
-func (m *Manager) serverOf(channel string, sharded bool) (server, error) {
-	cluster, ok := m.rdb.(*redis.ClusterClient)
-	if !sharded || !ok {
-		return server{name: "", open: func() *redis.PubSub { return m.rdb.Subscribe(m.ctx) }}, nil
+func (r *router) serverOf(channel string) (server, error) {
+	if !r.known && r.config.Sharded != nil {
+		sharded, err := r.config.Sharded(r.ctx)
+		if err != nil {
+			return server{}, err
+		}
+		r.known, r.sharded = true, sharded
 	}
-	node, err := cluster.MasterForKey(m.ctx, channel)
+	cluster, ok := r.rdb.(*redis.ClusterClient)
+	if !r.sharded || !ok {
+		return server{open: func() *redis.PubSub { return r.rdb.Subscribe(r.ctx) }}, nil
+	}
+	node, err := cluster.MasterForKey(r.ctx, channel)
 	if err != nil {
 		return server{}, err
 	}
-	open := func() *redis.PubSub { return node.SSubscribe(m.ctx) }
+	open := func() *redis.PubSub { return node.SSubscribe(r.ctx) }
 	return server{name: node.Options().Addr, sharded: true, open: open}, nil
 }
 
-// reload makes a cluster client look again who serves which slot.
+// reload makes a cluster client look again who serves which slot. It only begins
+// that, so it is done under m.mu.
 func (m *Manager) reload() {
 	if cluster, ok := m.rdb.(*redis.ClusterClient); ok {
 		cluster.ReloadState(m.ctx)
 	}
 }
 
-// pause tells how long to wait after one more failure in a row: from 10 ms,
-// doubling up to a second, with jitter. Under m.mu.
-func (m *Manager) pause(server string) time.Duration {
-	n := m.failures[server]
-	m.failures[server]++
-	d := min(10*time.Millisecond<<min(n, 10), time.Second)
-	return d/2 + rand.N(d)
+// A backoff is a pause that grows with each failure in a row.
+type backoff struct {
+	failures int
+	until    time.Time
 }
 
-func (m *Manager) log(msg string, err error) {
-	if m.ctx.Err() == nil {
-		m.config.Logger.Warn("holdfast: "+msg, "error", err)
+const (
+	shortestPause = 10 * time.Millisecond
+	longestPause  = time.Second
+)
+
+// fail counts one more failure, and tells whether it is worth a line in the log.
+func (b *backoff) fail() (worthTelling bool) {
+	d := b.pause()
+	b.failures++
+	b.until = time.Now().Add(d/2 + rand.N(d))
+	return b.failures&(b.failures-1) == 0
+}
+
+// pause is what comes next, on average.
+func (b *backoff) pause() time.Duration {
+	return min(shortestPause<<min(b.failures, 10), longestPause)
+}
+
+// failed counts a failure of a session. A session that lived longer than the pause
+// before it counts as a good one, so that a connection that is lost now and then is
+// back at once, while one that never lasts is not made in a loop. Under m.mu.
+func (m *Manager) failed(server string, lived time.Duration) (worthTelling bool) {
+	f := m.failures[server]
+	if f == nil {
+		m.forget()
+		f = &backoff{}
+		m.failures[server] = f
+	}
+	if lived > f.pause() {
+		f.failures = 0
+	}
+	return f.fail()
+}
+
+// forget drops the failures of servers that are not tried any more. Under m.mu.
+func (m *Manager) forget() {
+	for name, f := range m.failures {
+		if time.Since(f.until) > time.Minute && m.sessions[name] == nil {
+			delete(m.failures, name)
+		}
 	}
 }
