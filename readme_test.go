@@ -1,0 +1,142 @@
+package holdfast_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"go/format"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/holdfast-go/holdfast/internal/redistest"
+)
+
+// pages are the documents for users.
+func pages(t *testing.T) []string {
+	t.Helper()
+	docs, err := filepath.Glob("docs/*.md")
+	if err != nil || len(docs) == 0 {
+		t.Fatalf("no pages in docs: %v", err)
+	}
+	return append(docs, "README.md", "CHANGELOG.md", "CONTRIBUTING.md")
+}
+
+var block = regexp.MustCompile("(?ms)^```go\n(.*?)^```$")
+
+// goBlocks are the Go code blocks of a page.
+func goBlocks(t *testing.T, page string) (blocks []string) {
+	t.Helper()
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, match := range block.FindAllStringSubmatch(string(text), -1) {
+		blocks = append(blocks, match[1])
+	}
+	return blocks
+}
+
+// A code block is a program, which is compiled here, or it stands word for word in an
+// example, which is compiled and run with the tests.
+func TestCodeOfThePagesCompiles(t *testing.T) {
+	examples, err := os.ReadFile("example_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	total := 0
+	for _, page := range pages(t) {
+		for _, code := range goBlocks(t, page) {
+			total++
+			if formatted, err := format.Source([]byte(code)); err != nil || string(formatted) != code {
+				t.Errorf("%s: gofmt would change this block (%v):\n%s", page, err, code)
+			}
+			switch {
+			case strings.HasPrefix(code, "package main"):
+				if out, err := goTool(t, code, "build", "-o", os.DevNull); err != nil {
+					t.Errorf("%s: the program does not compile: %v\n%s", page, err, out)
+				}
+			case !strings.Contains(flat(string(examples)), flat(code)):
+				t.Errorf("%s: this block is in no example:\n%s", page, code)
+			}
+		}
+	}
+	if total < 3 {
+		t.Errorf("got %d code blocks in all pages, want more: are they still found?", total)
+	}
+}
+
+// flat is code without its indentation.
+func flat(code string) string {
+	lines := strings.Split(strings.TrimSpace(code), "\n")
+	for i := range lines {
+		lines[i] = strings.TrimSpace(lines[i])
+	}
+	return strings.Join(lines, "\n")
+}
+
+// goTool runs a command of go on a program, as if that were a package of this module;
+// nothing is written into the tree.
+func goTool(t *testing.T, program string, command ...string) (output string, err error) {
+	t.Helper()
+	root, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	source, overlay := filepath.Join(dir, "main.go"), filepath.Join(dir, "overlay.json")
+	text, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(root, "readme-program", "main.go"): source}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, content := range map[string][]byte{source: []byte(program), overlay: text} {
+		if err := os.WriteFile(file, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	args := append(command, "-overlay", overlay, "./readme-program")
+	cmd := exec.Command("go", args...)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err = cmd.Run()
+	return out.String(), err
+}
+
+// The README's program runs as it is against a real server, but for its address.
+func TestProgramOfTheReadmeRuns(t *testing.T) {
+	t.Parallel()
+	program := goBlocks(t, "README.md")[0]
+	const address = "localhost:6379"
+	if !strings.Contains(program, address) {
+		t.Fatalf("the README's first block does not dial %s:\n%s", address, program)
+	}
+	server := redistest.Start(t)
+	out, err := goTool(t, strings.Replace(program, address, server.Addr(), 1), "run")
+	if want := "order 42 is ours alone\n"; err != nil || out != want {
+		t.Errorf("got %q, %v, want %q", out, err, want)
+	}
+	if n, err := server.Do(t.Context(), "DBSIZE").Int(); n != 0 || err != nil {
+		t.Errorf("it left %d keys (%v), want none", n, err)
+	}
+}
+
+var pageLink = regexp.MustCompile(`\]\(([^)#]+)(#[^)]*)?\)`)
+
+// Links within the tree lead somewhere.
+func TestLinksOfThePages(t *testing.T) {
+	for _, page := range pages(t) {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range pageLink.FindAllStringSubmatch(string(text), -1) {
+			if target := match[1]; !strings.Contains(target, "://") {
+				if _, err := os.Stat(filepath.Join(filepath.Dir(page), target)); err != nil {
+					t.Errorf("%s: a link leads nowhere: %v", page, err)
+				}
+			}
+		}
+	}
+}
