@@ -353,39 +353,3 @@ func TestCloseEndsEverything(t *testing.T) {
 		}
 	})
 }
-
-// A round of 100,000 renewals: what it costs this side.
-func BenchmarkRound(b *testing.B) {
-	const n = 100_000
-	var w *Watchdog
-	done := make(chan struct{}, n)
-	w = New(func(ops []script.Op, answered func([]script.Answer, time.Time)) func() bool {
-		answers := make([]script.Answer, len(ops))
-		for i := range answers {
-			answers[i] = renewed
-		}
-		go answered(answers, time.Now())
-		return func() bool { return false }
-	}, shard)
-	defer w.Close()
-	leases := make([]benchLease, n)
-	for b.Loop() {
-		now := time.Now()
-		for i := range leases {
-			leases[i].done = done
-			w.Put(&leases[i].entry, &leases[i], Schedule{RenewAt: now, Retry: time.Minute, Deadline: now.Add(time.Hour)})
-		}
-		for range n {
-			<-done
-		}
-	}
-}
-
-type benchLease struct {
-	entry Entry
-	done  chan struct{}
-}
-
-func (l *benchLease) Renewal() script.Op               { return script.Op{Keys: []string{"k"}} }
-func (l *benchLease) Renewed(script.Answer, time.Time) { l.done <- struct{}{} }
-func (l *benchLease) Lapsed()                          {}
