@@ -4,7 +4,7 @@
 REDIS_SERVER := $(or $(HOLDFAST_REDIS_SERVER),redis-server)
 GO           ?= go
 
-.PHONY: test test-matrix lint bench cover fuzz redis-server
+.PHONY: test test-matrix lint bench cover redis-server
 
 test: redis-server
 	$(GO) test -race -timeout 540s ./...
