@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/holdfast-go/holdfast"
+)
+
+// lease is short, so that renewals and a takeover can be watched.
+const lease = time.Second
+
+var names = []string{"worker-1", "worker-2", "worker-3", "worker-4", "worker-5"}
+
+// demo runs the show and returns the exit status.
+func demo(f demoFlags, stdout, stderr *os.File) int {
+	silence()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+
+	sums, err := perform(ctx, stop, f, stdout)
+	switch {
+	case ctx.Err() != nil && err != nil:
+		fmt.Fprintln(stderr, "holdfast: interrupted")
+		if !errors.Is(err, context.Canceled) {
+			fmt.Fprintln(stderr, "holdfast:", err)
+		}
+		return exitInterrupted
+	case err != nil:
+		fmt.Fprintln(stderr, "holdfast:", err)
+		return exitFailure
+	}
+	fmt.Fprintln(stdout, sums)
+	if sums.overlaps > 0 {
+		return exitFailure
+	}
+	return exitOK
+}
+
+// perform sets the stage, plays, and clears the stage again. Once ctx has ended a
+// further signal ends the process at once.
+func perform(ctx context.Context, stop func(), f demoFlags, stdout *os.File) (_ summary, err error) {
+	context.AfterFunc(ctx, stop)
+	began := time.Now()
+	s, err := findServer(ctx, f)
+	if err != nil {
+		return summary{}, err
+	}
+	defer s.stop()
+	b := brief{
+		URL: s.url, Cluster: s.cluster, Lease: lease, Unlocked: f.unlocked,
+		Prefix: "holdfast-demo:{" + uuid.NewString() + "}:", // one slot of a cluster
+	}
+	rdb, err := dial(s.url, s.cluster)
+	if err != nil {
+		return summary{}, err
+	}
+	defer rdb.Close()
+	client, err := checkedClient(ctx, rdb, b, s.label, began)
+	if err != nil {
+		return summary{}, err
+	}
+	defer client.Close()
+	defer func() { err = errors.Join(err, clear(rdb, b.Prefix)) }()
+
+	crew, err := startCrew(names, b)
+	defer crew.stop()
+	if err != nil {
+		return summary{}, err
+	}
+	return present(ctx, s, rdb, client, b, crew, began, newOutput(f, stdout))
+}
+
+func findServer(ctx context.Context, f demoFlags) (*server, error) {
+	if !f.hasRedis {
+		return ownServer()
+	}
+	ctx, cancel := context.WithTimeout(ctx, connectLimit)
+	defer cancel()
+	return within(ctx, redacted(f.redis), func() (*server, error) { return foreignServer(ctx, f) })
+}
+
+// checkedClient makes the client of this process and has it look whether the server
+// suits.
+func checkedClient(ctx context.Context, rdb redisClient, b brief, label string, began time.Time) (*holdfast.Client, error) {
+	client, err := newClient(rdb, b)
+	if err != nil {
+		return nil, err
+	}
+	limited, cancel := context.WithDeadline(ctx, began.Add(connectLimit))
+	defer cancel()
+	if err := client.Check(limited); err != nil {
+		client.Close()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, unreachable(label, err)
+	}
+	return client, nil
+}
+
+// clear removes the keys of the show.
+func clear(rdb redisClient, prefix string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	return rdb.Del(ctx, prefix+lockName, newRegister(rdb, prefix).key).Err()
+}
+
+// present plays the show on a stage with a crew, and sums it up.
+func present(ctx context.Context, server *server, rdb redisClient, client *holdfast.Client, b brief,
+	crew *crew, began time.Time, out output) (summary, error) {
+	key := b.Prefix + lockName
+	looks := make(chan look)
+	watching, cancel := context.WithCancel(ctx)
+	var threads sync.WaitGroup
+	threads.Go(func() { watch(watching, rdb, key, looks) }) // ends below
+	defer threads.Wait()
+	defer cancel()
+	defer out.close()
+
+	s := &stage{
+		began: began, server: server, lease: b.Lease, out: out,
+		lock: client.RLock(lockName), register: newRegister(rdb, b.Prefix),
+		look:   func(ctx context.Context) look { return lookAt(ctx, rdb, key) },
+		events: crew.events, looks: looks,
+		acts: acts, book: newBook(), sums: summary{lease: b.Lease, workers: len(crew.processes)},
+	}
+	for _, p := range crew.processes {
+		s.actors = append(s.actors, &actor{process: p})
+	}
+	s.say("lock %q on %s; the lease is %v, its key %s", lockName, server.label, b.Lease, key)
+	if err := s.play(ctx); err != nil {
+		return summary{}, err
+	}
+	s.sums.visits, s.sums.handoffs = len(s.book.visits), durations(s.book.handoffs())
+	s.sums.overlaps = s.book.overlaps(true)
+	return s.sums, nil
+}

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A handoff is one release that a waiter was woken by.
+type handoff struct {
+	from, to *visit
+	took     time.Duration // from the beginning of Unlock to the return of Lock
+}
+
+// handoffs are all of them, in order. A visit that nobody waited behind hands nothing
+// off, nor does one that ended otherwise than by its own Unlock.
+func (b *book) handoffs() (all []handoff) {
+	for i, to := range b.visits {
+		if i == 0 {
+			continue
+		}
+		if from := b.visits[i-1]; handsOff(from, to) {
+			all = append(all, handoff{from, to, to.acquired.Sub(from.released)})
+		}
+	}
+	return all
+}
+
+func handsOff(from, to *visit) bool {
+	return !from.released.IsZero() && from.end != wasLost && to.since.Before(from.released) && to.acquired.After(from.released)
+}
+
+func durations(handoffs []handoff) []time.Duration {
+	all := make([]time.Duration, len(handoffs))
+	for i, h := range handoffs {
+		all[i] = h.took
+	}
+	return all
+}
+
+// percentile is the smallest value that at least p percent of all are no greater than;
+// 0 of none.
+func percentile(all []time.Duration, p int) time.Duration {
+	if len(all) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(all))
+	return sorted[max(0, (len(sorted)*p+99)/100-1)]
+}
+
+// A summary is what the show has come to.
+type summary struct {
+	workers   int
+	visits    int
+	handoffs  []time.Duration
+	longHold  time.Duration
+	renewals  int
+	lease     time.Duration
+	kill      *takeover
+	force     *takeover
+	latest    time.Duration // how long the one that was forced out went on beside its successor
+	learned   time.Duration // from the force-unlock until its context ended
+	cause     string
+	surprises int // holds lost though nobody forced them
+	overlaps  int
+}
+
+// A takeover is how a lock went on after a holder that did not release it.
+type takeover struct {
+	from, to  string
+	at        time.Time     // of the kill or the force-unlock
+	took      time.Duration // from then to the return of Lock
+	leaseLeft time.Duration // at the kill
+}
+
+func (s summary) lines() []string {
+	lines := []string{
+		"summary",
+		fmt.Sprintf("  %-14s %d by %d processes", "acquisitions", s.visits, s.workers),
+		fmt.Sprintf("  %-14s %d, p50 %s, p99 %s (Unlock called until the next Lock returns)", "hand-offs",
+			len(s.handoffs), millis(percentile(s.handoffs, 50)), millis(percentile(s.handoffs, 99))),
+	}
+	if s.longHold > 0 {
+		lines = append(lines, fmt.Sprintf("  %-14s %s on a lease of %s, renewed %d times", "long job",
+			seconds(s.longHold), seconds(s.lease), s.renewals))
+	}
+	if k := s.kill; k != nil {
+		lines = append(lines,
+			fmt.Sprintf("  %-14s %s died with %s of its lease left, %s had the lock after %s", "kill -9",
+				k.from, seconds(k.leaseLeft), k.to, seconds(k.took)))
+	}
+	if f := s.force; f != nil {
+		lines = append(lines,
+			fmt.Sprintf("  %-14s %s had the lock after %s, %s was told after %s: %q", "force-unlock",
+				f.to, millis(f.took), f.from, millis(s.learned), s.cause),
+			fmt.Sprintf("  %-14s until then it worked on beside its successor, for %s: a force-unlock lets it,", "late holder",
+				millis(s.latest)),
+			fmt.Sprintf("  %-14s to the holder's next renewal, every %s", "", millis(s.lease/3)))
+	}
+	if s.surprises > 0 {
+		lines = append(lines, fmt.Sprintf("  %-14s %d, this machine or Redis stood still for longer than the lease",
+			"holds lost", s.surprises))
+	}
+	meaning := "no two workers relied on the lock at once"
+	if s.overlaps > 0 {
+		meaning = "THE LOCK IS BROKEN: two workers relied on it at once"
+	}
+	return append(lines, fmt.Sprintf("  %-14s %d (%s)", "overlaps", s.overlaps, meaning))
+}
+
+func (s summary) String() string { return strings.Join(s.lines(), "\n") }
+
+func millis(d time.Duration) string {
+	if d < 10*time.Millisecond {
+		return fmt.Sprintf("%.1f ms", float64(d)/float64(time.Millisecond))
+	}
+	return fmt.Sprintf("%d ms", d.Round(time.Millisecond).Milliseconds())
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
