@@ -1,302 +1,213 @@
 package pubsub
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"net"
+	"strconv"
+	"strings"
 	"sync"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// fakes are servers for virtual time. Their wires block as go-redis's PubSub does: a
-// write or a dial that hangs holds up Close too.
-type fakes struct {
+// A fakeServer is a server of channels inside a bubble. It always reads, so that no
+// client is ever stuck in a write, which the bubble's clock would not survive.
+type fakeServer struct {
 	mu        sync.Mutex
-	nodes     map[string]*fakeNode
-	owner     map[string]string // channel -> node; empty: one node has all
-	picture   map[string]string // what the client knows of owner
-	forbidden map[string]bool
-	latency   time.Duration
-	confirmed map[string]int // confirmations that were read, by channel
-	messages  map[string]int
+	conns     map[*fakeConn]struct{}
+	down      bool            // dials are refused
+	silent    bool            // nothing is answered
+	forbidden map[string]bool // channels
+	confirmed []string        // channels, in order
 }
 
-// A fakeNode is in one of several states.
-type fakeNode struct {
-	name    string
-	refuses bool // dials
-	stalled bool // answers later, when it is not stalled any more
-	blocked bool // writes hang as well
-	deaf    bool // messages still come, commands are lost
-	wires   map[*fakeWire]struct{}
-	written []int // how many channels each SUBSCRIBE had
+type fakeConn struct {
+	net.Conn
+	channels map[string]bool
+	mute     bool // it became half-open
+	out      chan string
 }
 
-func newFakes(names ...string) *fakes {
-	f := &fakes{
-		nodes: map[string]*fakeNode{}, owner: map[string]string{}, picture: map[string]string{},
-		forbidden: map[string]bool{}, confirmed: map[string]int{}, messages: map[string]int{},
-		latency: 137 * time.Microsecond,
-	}
-	for _, name := range names {
-		f.nodes[name] = &fakeNode{name: name, wires: map[*fakeWire]struct{}{}}
-	}
-	return f
+var errDown = errors.New("connection refused")
+
+func (f *fakeServer) client() *redis.Client {
+	return redis.NewClient(&redis.Options{
+		Addr: "127.0.0.1:1", Protocol: 2, DisableIdentity: true,
+		Dialer: func(ctx context.Context, _, _ string) (net.Conn, error) { return f.dial(ctx) },
+	})
 }
 
-// manager makes a manager of these servers, in a cluster if there are several.
-func (f *fakes) manager(config Config) *Manager {
-	m := New(nil, config)
-	m.find = func(_ context.Context, channel string) (server, error) {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		n := f.nodes[f.picture[channel]]
-		return server{name: n.name, sharded: len(f.nodes) > 1, open: func(context.Context) wire { return f.open(n) }}, nil
-	}
-	return m
-}
-
-func (f *fakes) do(change func()) {
+func (f *fakeServer) dial(ctx context.Context) (net.Conn, error) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	change()
-}
-
-// move gives a channel to another node, of which the client learns a bit later.
-func (f *fakes) move(channel, to string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for w := range f.nodes[f.owner[channel]].wires {
-		if w.channels[channel] {
-			delete(w.channels, channel)
-			w.reply(&redis.Subscription{Kind: "sunsubscribe", Channel: channel})
-		}
+	down, silent := f.down, f.silent
+	f.mu.Unlock()
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case down:
+		return nil, errDown
+	case silent:
+		<-ctx.Done() // as packets that are lost
+		return nil, ctx.Err()
 	}
-	f.owner[channel] = to
-	time.AfterFunc(50*time.Millisecond, func() { f.do(func() { f.picture[channel] = f.owner[channel] }) })
-}
-
-// publish publishes to who is subscribed now.
-func (f *fakes) publish(channel string) {
+	ours, theirs := net.Pipe()
+	c := &fakeConn{Conn: ours, channels: map[string]bool{}, out: make(chan string, 10_000)}
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, n := range f.nodes {
-		for w := range n.wires {
-			if w.channels[channel] {
-				w.reply(&redis.Message{Channel: channel})
+	f.conns[c] = struct{}{}
+	f.mu.Unlock()
+	go func() { // ends with the connection
+		for s := range c.out {
+			if _, err := io.WriteString(ours, s); err != nil {
+				return
 			}
 		}
-	}
+	}()
+	go f.serve(c) // ends with the connection
+	return theirs, nil
 }
 
-// kill cuts a node's connections. Under f.mu.
-func (n *fakeNode) kill() {
-	for w := range n.wires {
-		close(w.cut)
-		delete(n.wires, w)
-	}
-}
-
-// resume ends a stall: what was written meanwhile is answered. Under f.mu.
-func (n *fakeNode) resume() {
-	n.stalled, n.blocked = false, false
-	for w := range n.wires {
-		held := w.held
-		w.held = nil
-		for _, h := range held {
-			h()
+func (f *fakeServer) serve(c *fakeConn) {
+	r := bufio.NewReader(c)
+	for {
+		args, err := readCommand(r)
+		if err != nil {
+			break
 		}
-	}
-}
-
-// A fakeWire is one connection.
-type fakeWire struct {
-	*fakes
-	node     *fakeNode
-	lock     chan struct{} // go-redis's mutex; a channel, so that virtual time passes meanwhile
-	dialled  bool
-	closed   chan struct{}
-	cut      chan struct{} // by the server
-	frames   chan fakeFrame
-	channels map[string]bool
-	held     []func()
-}
-
-type fakeFrame struct {
-	at    time.Time
-	frame any
-}
-
-func (f *fakes) open(n *fakeNode) *fakeWire {
-	return &fakeWire{
-		fakes: f, node: n, lock: make(chan struct{}, 1), closed: make(chan struct{}), cut: make(chan struct{}),
-		frames: make(chan fakeFrame, 1<<16), channels: map[string]bool{},
-	}
-}
-
-// A refusal is an error reply.
-type refusal string
-
-func (r refusal) Error() string { return string(r) }
-func (refusal) RedisError()     {}
-
-const netTimeout = 5 * time.Second // of dials and writes
-
-// reply sends a frame, or holds it back while the node is stalled. Under f.mu.
-func (w *fakeWire) reply(frame any) {
-	if w.node.stalled {
-		w.held = append(w.held, func() { w.reply(frame) })
-		return
-	}
-	w.frames <- fakeFrame{time.Now().Add(w.latency), frame}
-}
-
-// command writes one command, which dials first when it is the first.
-func (w *fakeWire) command(ctx context.Context, execute func()) error {
-	w.lock <- struct{}{}
-	defer func() { <-w.lock }()
-	if err := w.dial(ctx); err != nil {
-		return err
-	}
-	w.mu.Lock()
-	blocked := w.node.blocked
-	w.mu.Unlock()
-	if blocked {
-		select {
-		case <-time.After(netTimeout):
-			return errors.New("write timeout")
-		case <-w.cut:
+		f.mu.Lock()
+		if !c.mute {
+			f.answer(c, strings.ToLower(args[0]), args[1:])
 		}
+		f.mu.Unlock()
 	}
-	select {
-	case <-w.cut:
-		return io.ErrClosedPipe
-	default:
-	}
-	w.do(func() {
-		switch {
-		case w.node.stalled:
-			w.held = append(w.held, execute)
-		case !w.node.deaf:
-			execute()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.conns, c)
+	_ = c.Close()
+	close(c.out)
+}
+
+func (f *fakeServer) answer(c *fakeConn, name string, args []string) {
+	switch name {
+	case "subscribe":
+		for _, ch := range args {
+			if f.forbidden[ch] {
+				c.out <- "-NOPERM no permissions\r\n"
+				return
+			}
 		}
-	})
-	return nil
-}
-
-func (w *fakeWire) dial(ctx context.Context) error {
-	select {
-	case <-w.closed:
-		return redis.ErrClosed
-	default:
-	}
-	if w.dialled {
-		return nil
-	}
-	w.mu.Lock()
-	refuses, hangs := w.node.refuses, w.node.stalled || w.node.blocked
-	w.mu.Unlock()
-	if refuses {
-		return errors.New("connection refused")
-	}
-	if hangs {
-		select {
-		case <-time.After(netTimeout):
-			return errors.New("dial timeout")
-		case <-ctx.Done():
-			return ctx.Err()
+		for _, ch := range args {
+			c.channels[ch] = true
+			f.confirmed = append(f.confirmed, ch)
+			c.push(name, ch, len(c.channels))
 		}
-	}
-	w.dialled = true
-	w.do(func() { w.node.wires[w] = struct{}{} })
-	return nil
-}
-
-func (w *fakeWire) Subscribe(ctx context.Context, channels ...string) error {
-	return w.command(ctx, func() { w.subscribe("subscribe", channels) })
-}
-
-func (w *fakeWire) SSubscribe(ctx context.Context, channels ...string) error {
-	return w.command(ctx, func() { w.subscribe("ssubscribe", channels) })
-}
-
-func (w *fakeWire) subscribe(kind string, channels []string) {
-	w.node.written = append(w.node.written, len(channels))
-	for _, c := range channels {
-		if kind == "ssubscribe" && w.owner[c] != w.node.name {
-			w.reply(refusal("MOVED 1 " + w.owner[c]))
+	case "unsubscribe":
+		for _, ch := range args {
+			delete(c.channels, ch)
+			c.push(name, ch, len(c.channels))
+		}
+	case "ping":
+		if len(c.channels) == 0 {
+			c.out <- "+PONG\r\n"
 			return
 		}
-		if w.forbidden[c] {
-			w.reply(refusal("NOPERM this user has no permissions to access one of the channels"))
-			return
+		c.out <- "*2\r\n$4\r\npong\r\n$0\r\n\r\n"
+	default: // the handshake
+		c.out <- "-ERR unknown command\r\n"
+	}
+}
+
+func (c *fakeConn) push(kind, channel string, n int) {
+	c.out <- fmt.Sprintf("*3\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n:%d\r\n", len(kind), kind, len(channel), channel, n)
+}
+
+// publish counts the receivers.
+func (f *fakeServer) publish(channel string) (n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for c := range f.conns {
+		if c.channels[channel] && !c.mute {
+			c.out <- fmt.Sprintf("*3\r\n$7\r\nmessage\r\n$%d\r\n%s\r\n$1\r\n0\r\n", len(channel), channel)
+			n++
 		}
 	}
-	for _, c := range channels {
-		w.channels[c] = true
-		w.reply(&redis.Subscription{Kind: kind, Channel: c})
+	return n
+}
+
+// kill ends all connections.
+func (f *fakeServer) kill() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for c := range f.conns {
+		_ = c.Close()
 	}
 }
 
-func (w *fakeWire) Unsubscribe(ctx context.Context, channels ...string) error {
-	return w.command(ctx, func() { w.unsubscribe("unsubscribe", channels) })
-}
-
-func (w *fakeWire) SUnsubscribe(ctx context.Context, channels ...string) error {
-	return w.command(ctx, func() { w.unsubscribe("sunsubscribe", channels) })
-}
-
-func (w *fakeWire) unsubscribe(kind string, channels []string) {
-	for _, c := range channels {
-		if kind == "sunsubscribe" && w.owner[c] != w.node.name {
-			w.reply(refusal("MOVED 1 " + w.owner[c]))
-			return
-		}
-		delete(w.channels, c)
-		w.reply(&redis.Subscription{Kind: kind, Channel: c})
+// silence makes all connections half-open, and new ones hang, until it is switched off.
+func (f *fakeServer) silence(on bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.silent = on
+	for c := range f.conns {
+		c.mute = c.mute || on
 	}
 }
 
-func (w *fakeWire) Ping(ctx context.Context, _ ...string) error {
-	return w.command(ctx, func() { w.reply(&redis.Pong{}) })
+func (f *fakeServer) refuse(on bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.down = on
 }
 
-func (w *fakeWire) ReceiveTimeout(_ context.Context, timeout time.Duration) (any, error) {
-	select {
-	case f := <-w.frames:
-		time.Sleep(time.Until(f.at)) // in virtual time: the way through the network
-		return w.read(f.frame)
-	case <-w.cut:
-		return nil, io.EOF
-	case <-w.closed:
-		return nil, redis.ErrClosed
-	case <-time.After(timeout):
-		return nil, errors.New("read timeout")
-	}
+func (f *fakeServer) forbid(channel string, on bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.forbidden[channel] = on
 }
 
-func (w *fakeWire) read(frame any) (any, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	switch f := frame.(type) {
-	case error:
-		return nil, f
-	case *redis.Message:
-		w.messages[f.Channel]++
-	case *redis.Subscription:
-		if f.Kind == "subscribe" || f.Kind == "ssubscribe" {
-			w.confirmed[f.Channel]++
+// subscribers counts the connections that have a channel.
+func (f *fakeServer) subscribers(channel string) (n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for c := range f.conns {
+		if c.channels[channel] {
+			n++
 		}
 	}
-	return frame, nil
+	return n
 }
 
-func (w *fakeWire) Close() error {
-	w.lock <- struct{}{}
-	defer func() { <-w.lock }()
-	close(w.closed)
-	w.do(func() { delete(w.node.wires, w) })
-	return nil
+// news gives the confirmations since the last call.
+func (f *fakeServer) news() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := f.confirmed
+	f.confirmed = nil
+	return n
+}
+
+func readCommand(r *bufio.Reader) ([]string, error) {
+	n, err := readLength(r, '*')
+	args := make([]string, n)
+	for i := 0; i < n && err == nil; i++ {
+		var size int
+		if size, err = readLength(r, '$'); err != nil {
+			break
+		}
+		arg := make([]byte, size+2)
+		_, err = io.ReadFull(r, arg)
+		args[i] = string(arg[:size])
+	}
+	return args, err
+}
+
+func readLength(r *bufio.Reader, kind byte) (int, error) {
+	line, err := r.ReadString('\n')
+	if err != nil || line[0] != kind {
+		return 0, errors.Join(err, io.ErrUnexpectedEOF)
+	}
+	return strconv.Atoi(strings.TrimSpace(line[1:]))
 }
