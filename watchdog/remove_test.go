@@ -144,17 +144,17 @@ func TestCloseInTheMiddleOfARound(t *testing.T) {
 	for _, s := range []Schedule{{RenewAt: time.Unix(1, 0), Deadline: time.Now().AddDate(50, 0, 0)}, {Deadline: time.Unix(1, 0)}} {
 		bubble(t, func(t *testing.T, _ *server, w *Watchdog) {
 			leases := make([]funcLease, 10)
-			calls := 0
+			calls, ended := 0, 0
 			first := make(chan struct{}, 10)
 			for i := range leases {
-				leases[i].renewal = func() { calls++; first <- struct{}{}; time.Sleep(time.Second) }
+				leases[i].renewal = func() { calls++; first <- struct{}{}; time.Sleep(time.Second); ended++ }
 				leases[i].lapsed = leases[i].renewal
 				w.Put(&leases[i].entry, &leases[i], s)
 			}
 			<-first
 			w.Close()
-			if calls != 1 {
-				t.Errorf("got %d calls, want 1", calls)
+			if calls != 1 || ended != 1 {
+				t.Errorf("got %d calls, %d of them ended when Close returned, want 1 and 1", calls, ended)
 			}
 		})
 	}

@@ -253,7 +253,7 @@ func TestNothingAfterRemove(t *testing.T) {
 		s.change(func() { s.delay = 3 * time.Second })
 		l := &lease{w: w, key: "k", term: 30 * time.Second}
 		l.start()
-		time.Sleep(11 * time.Second) // a renewal is in flight
+		time.Sleep(10500 * time.Millisecond) // a renewal is in flight
 		w.Remove(&l.entry)
 		w.Remove(&l.entry)
 		time.Sleep(time.Hour)
@@ -264,7 +264,7 @@ func TestNothingAfterRemove(t *testing.T) {
 		l.mu.Unlock()
 		// An answer to an earlier life is dropped too.
 		l.start()
-		time.Sleep(11 * time.Second)
+		time.Sleep(10500 * time.Millisecond)
 		w.Remove(&l.entry)
 		l.start()
 		time.Sleep(5 * time.Second)
