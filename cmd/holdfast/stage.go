@@ -175,11 +175,15 @@ func (s *stage) enter(a *actor, e event) {
 
 // howCame tells how a visit came to the lock after the one before, which may be nil.
 func (s *stage) howCame(before, v *visit) string {
-	switch {
-	case before != nil && handsOff(before, v):
+	if before == nil {
+		return "it was free"
+	}
+	if handsOff(before, v) {
 		return fmt.Sprintf("%s after %s let go (it waited for %s)",
 			millis(v.acquired.Sub(before.released)), before.worker, millis(v.acquired.Sub(v.since)))
-	case slices.ContainsFunc(s.actors, func(a *actor) bool { return a.doing == waits && a.visit != v }):
+	}
+	woken := func(a *actor) bool { return a.doing == waits && a.visit != v && a.from.Before(before.released) }
+	if slices.ContainsFunc(s.actors, woken) {
 		return "it came before those who were being woken"
 	}
 	return "it was free"
