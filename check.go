@@ -32,30 +32,36 @@ func (c *Client) Check(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkLimit)
 	defer cancel()
-	if err := c.checkServers(ctx); err != nil {
-		return fmt.Errorf("check: %w", err)
+	unsuitable, err := c.checkServers(ctx)
+	if err == nil {
+		name := "holdfast-check-" + uuid.NewString()
+		err = rlock.New(c.engine, name, c.mapper(name)).Check(ctx)
 	}
-	name := "holdfast-check-" + uuid.NewString()
-	if err := rlock.New(c.engine, name, c.mapper(name)).Check(ctx); err != nil {
+	if err := errors.Join(unsuitable, err); err != nil {
 		return fmt.Errorf("check: %w", err)
 	}
 	return nil
 }
 
-// checkServers asks each master about itself. go-redis does not heed ctx while a
-// socket hangs, so it runs beside.
-func (c *Client) checkServers(ctx context.Context) error {
-	result := make(chan error, 1)
-	go func() { result <- c.askServers(ctx) }() // ends with the Redis client's own timeouts
+// checkServers asks each master about itself: unsuitable is what it says, err why it
+// could not be asked. go-redis does not heed ctx while a socket hangs, so it runs
+// beside.
+func (c *Client) checkServers(ctx context.Context) (unsuitable, err error) {
+	done := make(chan struct{})
+	var found, failed error
+	go func() { // ends with the Redis client's own timeouts
+		found, failed = c.askServers(ctx)
+		close(done)
+	}()
 	select {
-	case err := <-result:
-		return err
+	case <-done:
+		return found, failed
 	case <-ctx.Done():
-		return fmt.Errorf("the server did not answer: %w", ctx.Err())
+		return nil, fmt.Errorf("the server did not answer: %w", ctx.Err())
 	}
 }
 
-func (c *Client) askServers(ctx context.Context) error {
+func (c *Client) askServers(ctx context.Context) (unsuitable, err error) {
 	cluster, ok := c.rdb.(*redis.ClusterClient)
 	if !ok {
 		return checkServer(ctx, c.rdb)
@@ -64,25 +70,25 @@ func (c *Client) askServers(ctx context.Context) error {
 		mu       sync.Mutex
 		problems []error
 	)
-	err := cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
-		err := checkServer(ctx, node)
+	err = cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
+		unsuitable, err := checkServer(ctx, node)
 		mu.Lock()
 		defer mu.Unlock()
-		if err != nil {
-			problems = append(problems, fmt.Errorf("%s: %w", node.Options().Addr, err))
+		if unsuitable != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", node.Options().Addr, unsuitable))
 		}
-		return nil
+		return err
 	})
-	return errors.Join(append(problems, err)...)
+	return errors.Join(problems...), err
 }
 
-func checkServer(ctx context.Context, rdb redis.UniversalClient) error {
+func checkServer(ctx context.Context, rdb redis.UniversalClient) (unsuitable, err error) {
 	text, err := rdb.Info(ctx).Result()
 	if redis.HasErrorPrefix(err, "NOPERM") {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	info := parseInfo(text)
 	var problems []error
@@ -95,7 +101,7 @@ func checkServer(ctx context.Context, rdb redis.UniversalClient) error {
 	if policy := info["maxmemory_policy"]; policy != "" && policy != "noeviction" {
 		problems = append(problems, fmt.Errorf("maxmemory-policy is %s: Redis may evict locks that are held, it must be noeviction", policy))
 	}
-	return errors.Join(problems...)
+	return errors.Join(problems...), nil
 }
 
 // parseInfo reads the "name:value" lines of INFO.

@@ -13,7 +13,7 @@ var (
 	// confirmed renewal, or its key was deleted, force-unlocked or taken.
 	ErrLost = locking.ErrLost
 
-	// ErrNotHeld: nobody holds the lock, so there is nothing to tell or to release.
+	// ErrNotHeld: nobody holds the lock, so RemainingTTL has nothing to tell.
 	ErrNotHeld = locking.ErrNotHeld
 
 	// ErrUnlocked: the hold has ended by Unlock. Hold.Err returns it, and the

@@ -59,7 +59,7 @@ func WithLogger(logger *slog.Logger) Option {
 // execute (it was down, loading, busy, failing over) and before a waiter asks
 // again after an answer was lost. policy is called for every operation anew, because
 // a BackOff has state; where it returns backoff.Stop the operation ends with the
-// last error. Defaults to exponential pauses from 10 milliseconds to 1 second, with
+// last error. A single attempt (wait 0) is not sent again. Defaults to exponential pauses from 10 milliseconds to 1 second, with
 // jitter, until ctx or wait ends.
 func WithRetry(policy func() backoff.BackOff) Option {
 	return func(o *options) { o.retry = policy }
@@ -95,7 +95,8 @@ func WithWait(wait time.Duration) AcquireOption { return locking.WithWait(wait) 
 
 // WithMaxHold stops the watchdog's renewal this long after the acquisition;
 // the hold then ends, lost, with its trust window. For work that must not hold
-// a lock for ever when it hangs. Defaults to no limit.
+// a lock for ever when it hangs. No effect on a hold with WithLease. Defaults to no
+// limit.
 func WithMaxHold(limit time.Duration) AcquireOption { return locking.WithMaxHold(limit) }
 
 // WithPolling makes the lock wait by trying again after the pauses of a policy,

@@ -43,7 +43,8 @@ type Lock interface {
 	Do(ctx context.Context, fn func(context.Context) error, opts ...AcquireOption) error
 
 	// ForceUnlock frees the lock whoever holds it, wakes the waiters and tells
-	// whether anybody held it. The holder learns of it at its next renewal.
+	// whether anybody held it. It is sent once. The holder learns of it at its next
+	// renewal, and one with WithLease from Unlock, Extend or the end of its lease.
 	ForceUnlock(ctx context.Context) (bool, error)
 
 	// IsLocked tells whether anybody holds the lock.
@@ -58,7 +59,8 @@ type Lock interface {
 	HoldCount(ctx context.Context) (int, error)
 
 	// RemainingTTL tells how long Redis keeps the lock unless it is renewed,
-	// whoever holds it. ErrNotHeld when it is free.
+	// whoever holds it; 0 for a key that has no TTL, which none of ours is.
+	// ErrNotHeld when it is free.
 	RemainingTTL(ctx context.Context) (time.Duration, error)
 }
 
@@ -94,7 +96,7 @@ type Hold interface {
 	Extend(ctx context.Context, lease time.Duration) error
 
 	// Unlock releases the hold. It works with a ctx that has ended: it has a
-	// time limit of its own. The first call decides, each further one returns
+	// time limit of its own, 3 seconds. The first call decides, each further one returns
 	// nil without asking Redis.
 	//
 	// ErrLost if the hold was no longer ours. When Redis does not answer,

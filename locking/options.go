@@ -39,7 +39,8 @@ func WithWait(wait time.Duration) AcquireOption {
 
 // WithMaxHold stops the watchdog's renewal this long after the acquisition;
 // the hold then ends, lost, with its trust window. For work that must not hold
-// a lock for ever when it hangs. Defaults to no limit.
+// a lock for ever when it hangs. No effect on a hold with WithLease. Defaults to no
+// limit.
 func WithMaxHold(limit time.Duration) AcquireOption {
 	return func(a *Acquire) { a.MaxHold = limit }
 }

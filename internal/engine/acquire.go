@@ -195,6 +195,7 @@ func (a *attempt) lead(l *line) (*hold, error) {
 	e := a.engine
 	retries := e.retries()
 	o := e.newOwner(a.target)
+	var said error // what went wrong last, as far as it can be told
 	for {
 		if !l.until.IsZero() {
 			if err := a.await(l); err != nil {
@@ -213,6 +214,9 @@ func (a *attempt) lead(l *line) (*hold, error) {
 			continue
 		}
 		l.until = time.Time{}
+		if !errors.Is(err, errSilent) {
+			said = err
+		}
 		switch classOf(err) {
 		case script.Refused:
 			return nil, err
@@ -221,7 +225,7 @@ func (a *attempt) lead(l *line) (*hold, error) {
 		}
 		if !e.pause(a.wait, retries, e.closed) {
 			told, refusal := e.lines.known(l)
-			return nil, a.over(told, orElse(refusal, err))
+			return nil, a.over(told, orElse(refusal, orElse(said, err)))
 		}
 		o = e.newOwner(a.target) // never the one whose acquisition may still arrive
 		a.span.Event(tracing.EventRetry)

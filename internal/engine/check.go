@@ -28,7 +28,9 @@ func (e *Engine) Check(ctx context.Context, t *Target) error {
 
 	err := step("acquire", func(string) script.Op { return t.Driver.Acquire(t.Key, o.id, o.lease, 0) })
 	if err != nil {
-		e.undo(o)
+		if classOf(err) == script.Unknown {
+			e.undo(o)
+		}
 		return err // nothing else can be told apart from this
 	}
 	return errors.Join(

@@ -104,30 +104,30 @@ func (h *hold) Context(parent context.Context) context.Context {
 	return ctx
 }
 
-// mark ends the hold and tells whether it did; finish must follow, outside of
-// the mutex. Under owner.mu.
+// mark ends the hold with its contexts and tells whether it did; finish must follow,
+// outside of the mutex. Under owner.mu, so that Err, Done and the contexts agree
+// whoever looks: cancelling runs nobody's code, context starts goroutines for that.
 func (h *hold) mark(cause error) bool {
 	if h.err != nil {
 		return false
 	}
 	h.err = cause
+	for c := range h.contexts {
+		c.stop()
+		c.cancel(cause)
+	}
+	h.contexts = nil
 	if h.done != nil {
 		close(h.done)
 	}
 	return true
 }
 
-// finish ends the contexts and the span of a hold that was marked.
+// finish ends the span of a hold that was marked.
 func (h *hold) finish() {
 	h.owner.mu.Lock()
-	cause, contexts, span := h.err, h.contexts, h.span
-	h.contexts = nil
+	cause, span := h.err, h.span
 	h.owner.mu.Unlock()
-
-	for c := range contexts {
-		c.stop()
-		c.cancel(cause)
-	}
 	span.End(outcomeOf(cause))
 }
 

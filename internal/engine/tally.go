@@ -70,7 +70,7 @@ func (s *seldom) log(e *Engine, msg string, args ...any) {
 	skipped := s.skipped
 	s.last, s.skipped = time.Now(), 0
 	s.mu.Unlock()
-	e.log(msg, append(args, "left out before", skipped)...)
+	e.log(msg, append(args, "skipped", skipped)...)
 }
 
 // clock ticks for everybody who waits for an answer. Answers come within a

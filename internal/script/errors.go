@@ -1,6 +1,7 @@
 package script
 
 import (
+	"crypto/tls"
 	"errors"
 	"net"
 	"regexp"
@@ -34,7 +35,11 @@ var passing = []string{
 // executed: each script checks its arguments before its first write, and Redis
 // refuses either the whole script or its first write.
 func ClassOf(err error) Class {
-	var dial *net.OpError
+	var (
+		dial        *net.OpError
+		certificate *tls.CertificateVerificationError
+		plaintext   tls.RecordHeaderError
+	)
 	switch {
 	case err == nil:
 		return Done
@@ -45,7 +50,7 @@ func ClassOf(err error) Class {
 			}
 		}
 		return Refused
-	case errors.Is(err, redis.ErrClosed):
+	case errors.Is(err, redis.ErrClosed), errors.As(err, &certificate), errors.As(err, &plaintext):
 		return Refused
 	case errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrPoolExhausted):
 		return NotExecuted
