@@ -70,7 +70,10 @@ func (s *seldom) log(e *Engine, msg string, args ...any) {
 	skipped := s.skipped
 	s.last, s.skipped = time.Now(), 0
 	s.mu.Unlock()
-	e.log(msg, append(args, "skipped", skipped)...)
+	if skipped > 0 {
+		args = append(args, "skipped", skipped)
+	}
+	e.log(msg, args...)
 }
 
 // clock ticks for everybody who waits for an answer. Answers come within a
