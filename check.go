@@ -30,6 +30,9 @@ func (c *Client) Check(ctx context.Context) error {
 	if ctx == nil {
 		return errors.New("holdfast: ctx is nil")
 	}
+	if c == nil || c.engine == nil {
+		return errors.New("holdfast: the client is nil")
+	}
 	ctx, cancel := context.WithTimeout(ctx, checkLimit)
 	defer cancel()
 	unsuitable, err := c.checkServers(ctx)

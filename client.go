@@ -16,10 +16,13 @@ import (
 )
 
 // A Lock is a named lock in Redis. It is stateless and cheap: it may be kept or
-// made anew for each use, and shared between goroutines.
+// made anew for each use, and shared between goroutines. Its methods are documented
+// at [locking.Lock]: Lock, TryLock, Do, ForceUnlock, IsLocked, IsHeld, HoldCount,
+// RemainingTTL.
 type Lock = locking.Lock
 
-// A Hold is one successful acquisition: the thing that is unlocked.
+// A Hold is one successful acquisition: the thing that is unlocked. Its methods are
+// documented at [locking.Hold]: Name, Owner, Count, Context, Done, Err, Extend, Unlock.
 type Hold = locking.Hold
 
 // An AcquireOption changes one call of Lock or Do.
@@ -83,6 +86,9 @@ func New(rdb redis.UniversalClient, opts ...Option) (*Client, error) {
 // read lock). It sends nothing. A name or an option that is not possible is an
 // error of the lock's first call.
 func (c *Client) RLock(name string, opts ...LockOption) Lock {
+	if c == nil || c.engine == nil {
+		return rlock.New(nil, name, name, opts...) // says so at its first call
+	}
 	return rlock.New(c.engine, name, c.mapper(name), opts...)
 }
 
@@ -90,6 +96,12 @@ func (c *Client) RLock(name string, opts ...LockOption) Lock {
 // Done closes, contexts end with that cause. The keys of open holds stay in Redis
 // until their leases run out, because the work that they guard may still be
 // running; one warning in the log tells how many. Releases under way get a few
-// seconds. The Redis client stays open, and Unlock of an open hold still releases.
+// seconds. The Redis client stays open, and Unlock of an open hold still releases;
+// one that Redis does not answer is not continued in the background any more.
 // A second call does nothing.
-func (c *Client) Close() error { return c.engine.Close() }
+func (c *Client) Close() error {
+	if c == nil || c.engine == nil {
+		return nil
+	}
+	return c.engine.Close()
+}

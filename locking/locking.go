@@ -81,7 +81,7 @@ type Hold interface {
 	// also ends with the hold, with the cause ErrLost, ErrUnlocked or
 	// ErrClosed. It carries the owner: a Lock of the same client and name
 	// called with it re-enters. All goroutines that are given it are that one
-	// owner.
+	// owner. It is kept until its parent or the hold ends.
 	Context(parent context.Context) context.Context
 
 	// Done is closed once the hold has ended.

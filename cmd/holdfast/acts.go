@@ -16,7 +16,7 @@ type act struct {
 
 // acts is the show.
 var acts = []act{
-	{"taking turns", "five processes, one lock: each Unlock wakes the next in line", false, (*stage).takeTurns},
+	{"taking turns", "five processes, one lock: an Unlock wakes the waiters, and whoever asks first gets it", false, (*stage).takeTurns},
 	{"a long job", "three times as long as its lease: the watchdog keeps the lock", true, (*stage).longJob},
 	{"kill -9", "a holder dies and cannot unlock: its lease ends, and the next one takes over", false, (*stage).killHolder},
 	{"force-unlock", "an operator takes a lock away: the holder is told, and stops", false, (*stage).forceHolder},

@@ -94,15 +94,15 @@ func (s summary) lines() []string {
 		lines = append(lines,
 			fmt.Sprintf("  %-14s %s had the lock after %s, %s was told after %s: %q", "force-unlock",
 				f.to, millis(f.took), f.from, millis(s.learned), s.cause),
-			fmt.Sprintf("  %-14s until then it worked on beside its successor, for %s: a force-unlock lets it,", "late holder",
+			fmt.Sprintf("  %-14s it worked on beside its successor for %s: a holder learns of a force-unlock", "late holder",
 				millis(s.latest)),
-			fmt.Sprintf("  %-14s to the holder's next renewal, every %s", "", millis(s.lease/3)))
+			fmt.Sprintf("  %-14s at its next renewal, at most %s later", "", millis(s.lease/3)))
 	}
 	if s.surprises > 0 {
 		lines = append(lines, fmt.Sprintf("  %-14s %d, this machine or Redis stood still for longer than the lease",
 			"holds lost", s.surprises))
 	}
-	meaning := "no two workers relied on the lock at once"
+	meaning := "besides that one, no two workers relied on the lock at once"
 	if s.overlaps > 0 {
 		meaning = "THE LOCK IS BROKEN: two workers relied on it at once"
 	}

@@ -120,9 +120,9 @@ func TestSummaryTellsWhatItMeans(t *testing.T) {
   long job       3.00 s on a lease of 1.00 s, renewed 9 times
   kill -9        worker-3 died with 0.81 s of its lease left, worker-5 had the lock after 0.82 s
   force-unlock   worker-5 had the lock after 1.3 ms, worker-4 was told after 153 ms: "holdfast: hold lost"
-  late holder    until then it worked on beside its successor, for 150 ms: a force-unlock lets it,
-                 to the holder's next renewal, every 333 ms
-  overlaps       0 (no two workers relied on the lock at once)`
+  late holder    it worked on beside its successor for 150 ms: a holder learns of a force-unlock
+                 at its next renewal, at most 333 ms later
+  overlaps       0 (besides that one, no two workers relied on the lock at once)`
 	if got := s.String(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

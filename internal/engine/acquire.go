@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -195,12 +197,16 @@ func (a *attempt) lead(l *line) (*hold, error) {
 	e := a.engine
 	retries := e.retries()
 	o := e.newOwner(a.target)
+	told := false  // by Redis, in this call
 	var said error // what went wrong last, as far as it can be told
 	for {
 		if !l.until.IsZero() {
-			if err := a.await(l); err != nil {
+			if err := a.await(l, told); err != nil {
 				return nil, err
 			}
+		}
+		if a.wait.Err() != nil {
+			return nil, a.over(e.lines.known(l))
 		}
 		h, ttl, err := a.try(o)
 		if err == nil {
@@ -210,6 +216,7 @@ func (a *attempt) lead(l *line) (*hold, error) {
 			if h != nil {
 				return h, nil
 			}
+			told = true
 			a.span.Waiting()
 			continue
 		}
@@ -224,8 +231,8 @@ func (a *attempt) lead(l *line) (*hold, error) {
 			e.lines.learn(l, false, err)
 		}
 		if !e.pause(a.wait, retries, e.closed) {
-			told, refusal := e.lines.known(l)
-			return nil, a.over(told, orElse(refusal, orElse(said, err)))
+			lately, refusal := e.lines.known(l)
+			return nil, a.over(told || lately, orElse(refusal, orElse(said, err)))
 		}
 		o = e.newOwner(a.target) // never the one whose acquisition may still arrive
 		a.span.Event(tracing.EventRetry)
@@ -238,11 +245,14 @@ const (
 )
 
 // await waits in front of the line for a message or for the lease to end.
-func (a *attempt) await(l *line) error {
+func (a *attempt) await(l *line, told bool) error {
 	e := a.engine
 	if l.sub == nil {
 		l.sub = e.pubsub.Subscribe(a.target.Driver.Channel(a.target.Key))
 		a.span.Event(tracing.EventSubscribe)
+	}
+	if err := l.sub.Err(); err != nil { // the one who was in front has taken the wake-up along
+		return fmt.Errorf("subscribe to its channel: %w", err)
 	}
 	most := safetyPoll - e.jitter(safetyPoll/10)
 	timer := time.NewTimer(min(max(time.Until(l.until)+e.jitter(shortestWait), shortestWait), most))
@@ -255,7 +265,8 @@ func (a *attempt) await(l *line) error {
 		}
 	case <-timer.C:
 	case <-a.wait.Done():
-		return a.over(e.lines.known(l))
+		lately, refusal := e.lines.known(l)
+		return a.over(told || lately, refusal)
 	case <-e.closed:
 		return locking.ErrClosed
 	}
@@ -278,12 +289,15 @@ func (a *attempt) try(o *owner) (h *hold, ttl time.Duration, err error) {
 		}
 		return nil, 0, err
 	case v[0] == done:
+		if e.closing() {
+			e.undo(o)
+			return nil, 0, locking.ErrClosed
+		}
 		h := a.hold()
-		if !o.admit(h, call.Sent(), a.lease) {
+		if !o.admit(h, call.Sent(), a.lease, 0) {
 			e.undo(o)
 			return nil, 0, errLate
 		}
-		e.remember(o)
 		return h, a.lease, nil
 	case v[1] == noTTL:
 		return nil, safetyPoll, nil // held by nobody of ours
@@ -318,7 +332,7 @@ func (a *attempt) over(told bool, refusal error) error {
 		return fmt.Errorf("%w while another owner has the lock", contextError(a.ctx))
 	case a.ctx.Err() != nil:
 		return contextError(a.ctx)
-	case told && silent(refusal):
+	case told && a.wait.Err() != nil && silent(refusal):
 		return locking.ErrNotAcquired
 	case refusal != nil:
 		return refusal
@@ -327,10 +341,12 @@ func (a *attempt) over(told bool, refusal error) error {
 	}
 }
 
-// silent tells whether Redis has said nothing: no answer came, or the last question was
-// not even sent.
+// silent tells whether Redis has said nothing: no answer came, the connection broke, or
+// the last question was not even sent.
 func silent(refusal error) bool {
-	return refusal == nil || errors.Is(refusal, errSilent) || classOf(refusal) == script.Unknown
+	var network net.Error
+	return refusal == nil || errors.Is(refusal, errSilent) ||
+		classOf(refusal) == script.Unknown && (errors.Is(refusal, io.EOF) || errors.As(refusal, &network))
 }
 
 // classOf is script.ClassOf that knows an operation withdrawn in time.

@@ -11,7 +11,8 @@ import (
 )
 
 // Check runs the life of a lock on a name that nobody uses: every script, a
-// subscription and a message. It tells all that is refused, and leaves no key.
+// subscription, and the right to publish. It tells all that is refused, and leaves no
+// key.
 func (e *Engine) Check(ctx context.Context, t *Target) error {
 	o := e.newOwner(t)
 	o.lease = attemptLimit
@@ -33,13 +34,18 @@ func (e *Engine) Check(ctx context.Context, t *Target) error {
 		}
 		return err // nothing else can be told apart from this
 	}
-	return errors.Join(
+	release := func(publish string) script.Op { return t.Driver.Release(t.Key, o.id, 0, publish) }
+	problems := errors.Join(
 		step("renew", func(string) script.Op { return t.Driver.Renew(t.Key, o.id, o.lease) }),
 		step("inspect", func(string) script.Op { return t.Driver.Inspect(t.Key, o.id) }),
 		e.checkChannel(ctx, t),
-		step("release and publish", func(p string) script.Op { return t.Driver.Release(t.Key, o.id, 0, p) }),
+		step("release and publish", release),
 		step("force-unlock", func(p string) script.Op { return t.Driver.Force(t.Key, p) }),
 	)
+	if problems != nil {
+		e.undo(o) // the release may be among them
+	}
+	return problems
 }
 
 // checkChannel waits for a subscription to be confirmed.

@@ -167,6 +167,7 @@ func (h *hold) extend(ctx context.Context, lease time.Duration) error {
 		if ctx.Err() != nil {
 			return contextError(ctx)
 		}
+		o.sending(lease)
 		call, answer := e.exchange(ctx, o.target.Driver.Renew(o.target.Key, o.id, lease), nil)
 		v, err := answer.Ints(2)
 		switch {

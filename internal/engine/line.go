@@ -26,8 +26,8 @@ type line struct {
 	until time.Time            // the lock is taken until then, unless a message comes; zero: ask
 
 	// What Redis told, for the errors of those whose wait runs out. Guarded by lines.mu.
-	told    bool  // somebody else had the lock
-	refusal error // what Redis said instead, since then
+	told    time.Time // when somebody else had the lock
+	refusal error     // what Redis said instead, since then
 }
 
 // A waiter is one call in line.
@@ -91,12 +91,17 @@ func (ls *lines) leave(w *waiter) {
 func (ls *lines) learn(l *line, told bool, refusal error) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	l.told = l.told || told
+	if told {
+		l.told = time.Now()
+	}
 	l.refusal = refusal
 }
 
-func (ls *lines) known(l *line) (told bool, refusal error) {
+// known tells what those who only stand in line go by: lately, somebody else had the
+// lock. The one in front asks at least that often, so if it is longer ago, Redis is
+// silent.
+func (ls *lines) known(l *line) (lately bool, refusal error) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	return l.told, l.refusal
+	return time.Since(l.told) < safetyPoll+attemptLimit, l.refusal
 }

@@ -21,6 +21,7 @@ type owner struct {
 	id     string
 	entry  watchdog.Entry
 	live   atomic.Int32 // len(holds), for the undo's release
+	zeroed atomic.Bool  // an undo has sent a release to 0, so Unlock's own may find nothing
 
 	mu      sync.Mutex
 	holds   []*hold       // those that owe an Unlock
@@ -49,7 +50,7 @@ func window(sent time.Time, lease time.Duration) time.Time {
 
 // take waits for the owner's turn: one acquire or release at a time, or a release
 // could overtake the re-entry that is to keep the lock. Give it back with give.
-func (o *owner) take(ctx context.Context) error {
+func (o *owner) take(ctx context.Context, stop <-chan struct{}) error {
 	for {
 		free := o.tryTake()
 		if free == nil {
@@ -59,6 +60,8 @@ func (o *owner) take(ctx context.Context) error {
 		case <-free:
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-stop:
+			return locking.ErrClosed
 		}
 	}
 }
@@ -101,15 +104,17 @@ func (o *owner) state() error {
 	return ended
 }
 
-// admit makes a hold of a confirmed acquisition. It fails if the answer came
-// outside of its own trust window: then it is no hold.
-func (o *owner) admit(h *hold, sent time.Time, lease time.Duration) bool {
+// admit makes a hold of a confirmed acquisition; before is how many holds it said the
+// owner has. It fails if the answer came outside of its own trust window, or if the
+// last of those holds has been unlocked meanwhile: then it is no hold.
+func (o *owner) admit(h *hold, sent time.Time, lease time.Duration, before int) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	until := window(sent, lease)
-	if o.ended != nil || !time.Now().Before(later(until, o.trusted)) {
+	if o.ended != nil || before > 0 && len(o.holds) == 0 || !time.Now().Before(later(until, o.trusted)) {
 		return false
 	}
+	o.engine.remember(o)
 	h.owner = o
 	h.count = len(o.holds) + 1
 	o.holds = append(o.holds, h)
@@ -135,7 +140,7 @@ func (o *owner) schedule() {
 	}
 	every := o.engine.config.Watchdog / 3
 	at := o.renewed.Add(every - o.engine.jitter(every/10))
-	if !o.wantsRenewal(at) {
+	if !o.wantsRenewal(later(at, time.Now())) {
 		at = time.Time{}
 	}
 	retry := min(max(every/10, 20*time.Millisecond), time.Second)
@@ -166,7 +171,11 @@ func (o *owner) Renewed(answer script.Answer, sent time.Time) {
 	case err != nil:
 		e.config.Tracer.Renewal("unknown")
 		e.unanswered.log(e, "renewals are not answered", "lock", o.target.Name, "error", err)
+		o.renewNoMore()
 	case v[0] == gone:
+		if o.isLeaving() {
+			return // its own release was first
+		}
 		e.config.Tracer.Renewal("lost")
 		o.retire(locking.ErrLost)
 	default:
@@ -177,6 +186,23 @@ func (o *owner) Renewed(answer script.Answer, sent time.Time) {
 		}
 		o.mu.Unlock()
 	}
+}
+
+// renewNoMore ends the copies of a renewal that nobody wants any more: a hold's limit
+// has passed.
+func (o *owner) renewNoMore() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.ended == nil && !o.wantsRenewal(time.Now()) {
+		o.schedule()
+	}
+}
+
+// isLeaving tells whether the last hold's Unlock is under way.
+func (o *owner) isLeaving() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.ended == nil && len(o.holds) == 0
 }
 
 // Lapsed is called when the trust window has passed: every hold is lost, renewal
@@ -205,6 +231,7 @@ func (o *owner) retire(cause error) bool {
 			ending = append(ending, h)
 		}
 	}
+	lost := len(ending) > 0 && cause == locking.ErrLost
 	if o.leaving != nil && o.leaving.mark(leavingCause(cause)) {
 		ending = append(ending, o.leaving)
 	}
@@ -214,7 +241,7 @@ func (o *owner) retire(cause error) bool {
 	o.mu.Unlock()
 
 	o.engine.forget(o)
-	if cause == locking.ErrLost && len(ending) > 0 {
+	if lost {
 		o.engine.lost.log(o.engine, "hold lost", "lock", o.target.Name, "owner", o.id)
 	}
 	for _, h := range ending {

@@ -64,7 +64,7 @@ func (p *publishing) ask(ctx context.Context, stop <-chan struct{}) (string, err
 		select {
 		case <-asking:
 		case <-ctx.Done():
-			return "", contextError(ctx)
+			return "", errSilent
 		case <-stop:
 			return "", errSilent
 		case <-limit.C:

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -19,7 +20,13 @@ const mostHolds = 1<<31 - 1
 // is to be reached. errRetired: the owner has unlocked everything.
 func (a *attempt) reenter(o *owner) (*hold, error) {
 	e := a.engine
-	if err := o.take(a.wait); err != nil {
+	wait := a.wait
+	if a.isSingle() {
+		limited, cancel := context.WithTimeout(a.wait, attemptLimit)
+		defer cancel()
+		wait = limited
+	}
+	if err := o.take(wait, e.closed); err != nil {
 		return nil, a.over(false, nil)
 	}
 	defer o.give()
@@ -86,7 +93,7 @@ func (a *attempt) tryAgain(o *owner, before int) (*hold, *script.Call, error) {
 		return nil, call, locking.ErrLost
 	}
 	h := a.hold()
-	if !o.admit(h, call.Sent(), a.lease) {
+	if !o.admit(h, call.Sent(), a.lease, before) {
 		return nil, call, errLate
 	}
 	return h, call, nil

@@ -45,8 +45,9 @@ func (h *hold) Unlock(ctx context.Context) error {
 // patience is Unlock's own time limit: a context that is made only when something has
 // to be waited for, because mostly nothing has.
 type patience struct {
-	ctx   context.Context
-	until time.Time
+	ctx    context.Context
+	until  time.Time
+	waited bool // some of it is gone
 }
 
 func (p *patience) limited() (context.Context, context.CancelFunc) {
@@ -99,9 +100,10 @@ func (o *owner) takeWith(p *patience) error {
 	if o.tryTake() == nil {
 		return nil
 	}
+	p.waited = true
 	ctx, cancel := p.limited()
 	defer cancel()
-	return o.take(ctx)
+	return o.take(ctx, nil)
 }
 
 // leave takes the hold out of those that owe an Unlock, stops the renewal that
@@ -147,7 +149,7 @@ func (h *hold) settle(cause error) {
 //
 // "Gone" has two readings. On an inner release it is always a loss: other holds
 // of the owner should have kept the field. On the last one the field may be gone
-// because an earlier copy of this very release took it, so it is a loss only if
+// because an earlier copy of this very release took it, or an undo, so it is a loss only if
 // no earlier copy can have run and the answer came within the window, or if Unlock
 // was called too late anyway.
 func (o *owner) release(p *patience, after int, inside bool) error {
@@ -157,18 +159,22 @@ func (o *owner) release(p *patience, after int, inside bool) error {
 	pauses := e.retries()
 	earlier := false                                    // an earlier copy may have been executed
 	ctx, cancel := p.ctx, context.CancelFunc(func() {}) // an exchange has a limit of its own, as long as ours
+	if p.waited {
+		ctx, cancel = p.limited()
+	}
 	defer func() { cancel() }()
-	for first := true; ; first = false {
+	for {
 		_, answer := e.exchange(ctx, op, nil)
 		switch script.ClassOf(answer.Err) {
 		case script.Done:
-			return o.released(answer, after, !inside || !earlier && o.within())
+			return o.released(answer, after, !inside || !earlier && !o.zeroed.Load() && o.within())
 		case script.Refused:
 			return answer.Err
 		case script.Unknown:
 			earlier = true
 		}
-		if first {
+		if !p.waited {
+			p.waited = true
 			ctx, cancel = p.limited()
 		}
 		if !e.pause(ctx, pauses, nil) {

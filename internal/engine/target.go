@@ -24,6 +24,10 @@ type Target struct {
 // NewTarget checks a lock's name and options.
 func (e *Engine) NewTarget(d Driver, name, key string, options locking.LockOptions) *Target {
 	t := &Target{Name: name, Key: key, Driver: d, Options: options, Err: options.Err}
+	if e == nil {
+		t.Err = errors.New("holdfast: the client is nil")
+		return t
+	}
 	if err := e.checkKey(key); err != nil {
 		t.Err = err
 	}
@@ -152,8 +156,9 @@ func (e *Engine) Inspect(ctx context.Context, t *Target, deed string) (Inspectio
 		return Inspection{}, fmt.Errorf("%s %q: %w", deed, t.Name, err)
 	}
 	i := Inspection{Held: v[0] != -2, TTL: time.Duration(v[0]) * time.Millisecond}
-	if o != nil {
-		i.Count = int(v[1])
+	if o != nil && v[1] > 0 {
+		// Redis's own count may be off for a moment, while an undo is under way.
+		i.Count = int(o.live.Load())
 	}
 	return i, nil
 }

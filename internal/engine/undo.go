@@ -22,6 +22,7 @@ type undo struct {
 	until time.Time
 
 	longest time.Duration // between two copies
+	held    bool          // the owner has had the lock: once its field is gone, nothing of it can come back
 
 	mu    sync.Mutex
 	pause time.Duration
@@ -30,16 +31,19 @@ type undo struct {
 	over  bool
 }
 
-const firstPause = 20 * time.Millisecond
+const (
+	firstPause   = 20 * time.Millisecond
+	longestPause = 5 * time.Second // also for a lease of hours
+)
 
 // undo starts one. calls are the acquires whose outcomes are unknown: the release goes
 // out at once, on whichever lane is free, and so may overtake them; when one has come
 // back it is sent again.
 func (e *Engine) undo(o *owner, calls ...*script.Call) {
 	o.mu.Lock()
-	lease := o.lease
+	lease, held := o.lease, !o.renewed.IsZero()
 	o.mu.Unlock()
-	u := &undo{owner: o, until: time.Now().Add(lease), pause: firstPause, longest: max(time.Second, lease/60), open: len(calls)}
+	u := &undo{owner: o, until: time.Now().Add(lease), pause: firstPause, longest: min(max(time.Second, lease/60), longestPause), held: held, open: len(calls)}
 	e.undos.add()
 	u.send()
 	for _, call := range calls {
@@ -66,18 +70,25 @@ func (u *undo) schedule(at time.Time) {
 func (u *undo) Renewal() script.Op {
 	o := u.owner
 	publish, _ := o.engine.publish.known() // an acquire has asked for it before
-	return o.target.Driver.Release(o.target.Key, o.id, int(o.live.Load()), publish)
+	after := int(o.live.Load())
+	if after == 0 {
+		o.zeroed.Store(true)
+	}
+	return o.target.Driver.Release(o.target.Key, o.id, after, publish)
 }
 
-// Renewed takes the answer to one release. "Gone" is not the end of it, because the
+// Renewed takes the answer to one release. "Gone" is not the end of it while the first
 // acquire may still arrive; nor is a count that is low enough while the owner has
-// holds left.
+// holds left and a re-entry may still arrive.
 func (u *undo) Renewed(answer script.Answer, sent time.Time) {
 	v, err := answer.Ints(1)
-	released := err == nil && v[0] != gone
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if released && !sent.Before(u.since) && (u.open == 0 || u.owner.live.Load() == 0) {
+	zero := u.owner.live.Load() == 0
+	known := u.open == 0 && !sent.Before(u.since) // it was sent after all that could be executed
+	switch {
+	case err != nil:
+	case v[0] != gone && (zero || known), v[0] == gone && zero && (u.held || known && !u.since.IsZero()):
 		u.end()
 		return
 	}

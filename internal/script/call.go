@@ -80,6 +80,7 @@ func (c *Call) Withdraw() bool {
 		return c.state == withdrawn
 	}
 	c.state = withdrawn
+	c.ops, c.answers = nil, nil // it stays in the queue until a lane comes by
 	return true
 }
 

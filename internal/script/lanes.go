@@ -17,7 +17,8 @@ const (
 type lanes struct {
 	sender *Sender
 
-	work chan []*Call // for idle lanes
+	work  chan []*Call // for idle lanes
+	stays bool         // lanes wait for work; otherwise they end, because the server's name does not last
 
 	mu      sync.Mutex
 	queue   []*Call // in order of arrival; withdrawn ones are passed over
@@ -81,7 +82,7 @@ func (l *lanes) run(batch []*Call) {
 func (l *lanes) rest() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.idle >= laneCount {
+	if !l.stays || l.idle >= laneCount {
 		return false
 	}
 	l.idle++

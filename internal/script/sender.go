@@ -68,7 +68,8 @@ func (s *Sender) lanesTo(server string) *lanes {
 	if l, ok := s.servers.Load(server); ok {
 		return l.(*lanes)
 	}
-	l, _ := s.servers.LoadOrStore(server, &lanes{sender: s, work: make(chan []*Call)})
+	_, err := strconv.Atoi(server) // a slot, until the cluster's picture is there
+	l, _ := s.servers.LoadOrStore(server, &lanes{sender: s, work: make(chan []*Call), stays: err != nil})
 	return l.(*lanes)
 }
 
