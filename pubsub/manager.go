@@ -35,6 +35,7 @@ type Config struct {
 type Manager struct {
 	rdb    redis.UniversalClient
 	config Config
+	find   func(ctx context.Context, channel string) (server, error) // for the router
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -81,6 +82,7 @@ func New(rdb redis.UniversalClient, config Config) *Manager {
 	spend()
 	return &Manager{
 		rdb: rdb, config: config, ctx: ctx, cancel: cancel, spent: spent,
+		find:     (&finder{rdb: rdb, ask: config.Sharded}).serverOf,
 		rouse:    make(chan struct{}, 1),
 		topics:   map[string]*topic{},
 		sessions: map[string]*session{},

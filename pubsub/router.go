@@ -3,16 +3,13 @@ package pubsub
 import (
 	"math/rand/v2"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // A router is the goroutine that gives wanted topics to sessions and drops idle
 // ones. It is the only one that may have to wait for the cluster's picture.
 type router struct {
 	*Manager
-	known, sharded bool    // what Config.Sharded has told
-	misses         backoff // of the cluster's picture
+	misses backoff // of the cluster's picture
 }
 
 // route runs until Close.
@@ -85,7 +82,7 @@ func (r *router) place(topics []*topic) {
 			r.restAll(topics[i:])
 			return
 		}
-		server, err := r.serverOf(t.channel)
+		server, err := r.find(r.ctx, t.channel)
 		if err != nil { // the picture of the whole cluster is missing
 			r.miss(err)
 			r.restAll(topics[i:])
@@ -128,42 +125,6 @@ func (r *router) give(t *topic, server server) {
 		s = r.open(server)
 	}
 	s.add(t)
-}
-
-// A server is where a session goes.
-type server struct {
-	name    string
-	sharded bool
-	open    func() *redis.PubSub // makes a PubSub that has not dialled yet
-}
-
-// serverOf tells which server has a channel.
-func (r *router) serverOf(channel string) (server, error) {
-	if !r.known && r.config.Sharded != nil {
-		sharded, err := r.config.Sharded(r.ctx)
-		if err != nil {
-			return server{}, err
-		}
-		r.known, r.sharded = true, sharded
-	}
-	cluster, ok := r.rdb.(*redis.ClusterClient)
-	if !r.sharded || !ok {
-		return server{open: func() *redis.PubSub { return r.rdb.Subscribe(r.ctx) }}, nil
-	}
-	node, err := cluster.MasterForKey(r.ctx, channel)
-	if err != nil {
-		return server{}, err
-	}
-	open := func() *redis.PubSub { return node.SSubscribe(r.ctx) }
-	return server{name: node.Options().Addr, sharded: true, open: open}, nil
-}
-
-// reload makes a cluster client look again who serves which slot. It only begins
-// that, so it is done under m.mu.
-func (m *Manager) reload() {
-	if cluster, ok := m.rdb.(*redis.ClusterClient); ok {
-		cluster.ReloadState(m.ctx)
-	}
 }
 
 // A backoff is a pause that grows with each failure in a row.

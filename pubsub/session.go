@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // mostChannels is how many channels one command subscribes.
@@ -16,7 +14,7 @@ const mostChannels = 500
 type session struct {
 	manager *Manager
 	server  server
-	ps      *redis.PubSub
+	wire    wire
 	ctx     context.Context // ended by end
 	cancel  context.CancelFunc
 	rouse   chan struct{} // capacity 1: the writer has something to do
@@ -55,7 +53,7 @@ type expectation struct {
 func (m *Manager) open(server server) *session {
 	now := time.Now()
 	s := &session{
-		manager: m, server: server, ps: server.open(),
+		manager: m, server: server, wire: server.open(m.ctx),
 		rouse:  make(chan struct{}, 1),
 		topics: map[*topic]struct{}{},
 		opened: now, lastFrame: now,
@@ -107,7 +105,7 @@ func (s *session) guard() {
 		case <-timer.C:
 			timer.Reset(s.look())
 		case <-s.ctx.Done():
-			_ = s.ps.Close()
+			_ = s.wire.Close()
 			return
 		}
 	}
@@ -165,7 +163,7 @@ func (s *session) endWith(reason error) {
 }
 
 // write is the writer. Its first command dials, and the reader starts when that has
-// been written. From then on the PubSub is given a context that has ended: it reads and
+// been written. From then on the wire is given a context that has ended: it reads and
 // writes with it, but when its connection is lost it can make no other one, whose
 // confirmations nobody would expect.
 func (s *session) write() {
@@ -234,15 +232,15 @@ func (s *session) send(ctx context.Context, e expectation) error {
 	}
 	switch {
 	case e.kind == ping:
-		return s.ps.Ping(ctx)
+		return s.wire.Ping(ctx)
 	case e.kind == subscribe && s.server.sharded:
-		return s.ps.SSubscribe(ctx, channels...)
+		return s.wire.SSubscribe(ctx, channels...)
 	case e.kind == subscribe:
-		return s.ps.Subscribe(ctx, channels...)
+		return s.wire.Subscribe(ctx, channels...)
 	case s.server.sharded:
-		return s.ps.SUnsubscribe(ctx, channels...)
+		return s.wire.SUnsubscribe(ctx, channels...)
 	default:
-		return s.ps.Unsubscribe(ctx, channels...)
+		return s.wire.Unsubscribe(ctx, channels...)
 	}
 }
 
@@ -251,7 +249,7 @@ func (s *session) read() {
 	m := s.manager
 	defer m.wg.Done()
 	for {
-		frame, err := s.ps.ReceiveTimeout(m.spent, 2*m.config.Silence)
+		frame, err := s.wire.ReceiveTimeout(m.spent, 2*m.config.Silence)
 		m.mu.Lock()
 		if !s.over {
 			err = s.frame(frame, err)
