@@ -16,8 +16,9 @@ type Config struct {
 	// first subscription, and again after an error. nil: never.
 	// It must return when its ctx ends.
 	Sharded func(ctx context.Context) (bool, error)
-	// Silence is how long a server may send nothing, not even a PONG, before its
-	// connection is replaced; a dial counts as silence. Defaults to 3 seconds.
+	// Silence is how long a server may send nothing, not even a PONG, or leave a command
+	// unanswered, before its connection is replaced; a dial counts as silence. Defaults
+	// to 3 seconds.
 	Silence time.Duration
 	// Linger is how long a channel stays subscribed after its last Subscription was
 	// closed. Defaults to 1 second.

@@ -93,6 +93,7 @@ func (s *session) pop(k kind) *topic {
 	if len(s.expected) == 0 || s.expected[0].kind != k {
 		return nil
 	}
+	s.lastReply = time.Now()
 	e := &s.expected[0]
 	if len(e.topics) == 0 {
 		s.expected = s.expected[1:]
@@ -111,6 +112,7 @@ func (s *session) refused(err error) error {
 	if len(s.expected) == 0 {
 		return err
 	}
+	s.lastReply = time.Now()
 	e := s.expected[0]
 	s.expected = s.expected[1:]
 	if e.kind != subscribe {

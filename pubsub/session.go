@@ -23,6 +23,7 @@ type session struct {
 	topics    map[*topic]struct{}
 	todo      []command     // not written yet
 	expected  []expectation // written, not answered yet
+	lastReply time.Time     // or when the first expectation was written, if there was none
 	lastFrame time.Time
 	pinged    bool // since the last frame
 	over      bool
@@ -112,7 +113,8 @@ func (s *session) guard() {
 }
 
 // look asks for a PONG when nothing has come for a third of the silence that is
-// allowed, and ends the session after all of it. It tells when to look again.
+// allowed, and ends the session after all of it, or when the server leaves a command
+// unanswered that long. It tells when to look again.
 func (s *session) look() time.Duration {
 	m := s.manager
 	m.mu.Lock()
@@ -120,6 +122,10 @@ func (s *session) look() time.Duration {
 	silent := time.Since(s.lastFrame)
 	switch {
 	case s.over:
+	case len(s.expected) > 0 && time.Since(s.lastReply) >= m.config.Silence:
+		// Messages may come all the while: no PING would be sent, and the channels that
+		// are asked for would never be confirmed.
+		s.end(fmt.Errorf("no reply to a command for %v", time.Since(s.lastReply).Round(time.Millisecond)))
 	case silent >= m.config.Silence:
 		s.end(fmt.Errorf("no answer from the server for %v", silent.Round(time.Millisecond)))
 	case silent >= m.config.Silence/3 && !s.pinged:
@@ -214,6 +220,9 @@ func (s *session) next() (commands []expectation) {
 		commands = append(commands, e)
 	}
 	s.todo = nil
+	if len(s.expected) == 0 {
+		s.lastReply = time.Now()
+	}
 	s.expected = append(s.expected, commands...)
 	return commands
 }
