@@ -138,7 +138,7 @@ const refusedAgain = 2 * time.Second
 
 // refuse gives a channel up for a while, and tells those who wait for it.
 func (s *session) refuse(t *topic, err error) {
-	t.err = err
+	t.err, t.alone = err, true // no other channel is to be refused with it the next time
 	t.rouse()
 	s.yield(t, time.Now().Add(refusedAgain))
 }

@@ -1,6 +1,8 @@
 package pubsub
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -59,6 +61,36 @@ func TestServerThatAnswersNoCommands(t *testing.T) {
 		}
 		if !late.Confirmed() || !taken(late) {
 			t.Error("a second later the new channel is not confirmed")
+		}
+	})
+}
+
+// Refused channels among many: each fails alone, no other does, and they are asked for
+// again at leisure.
+func TestManyRefusedChannels(t *testing.T) {
+	inBubble(t, func(t *testing.T, f *fakes, m *Manager) {
+		const channels = 2000
+		subs := make([]*Subscription, channels)
+		for i := range subs {
+			c := fmt.Sprint(i)
+			f.do(func() { f.forbidden[c] = i%2 == 0 })
+			subs[i] = m.Subscribe(c)
+		}
+		time.Sleep(refusedAgain / 2) // virtual
+		for i, s := range subs {
+			if refused := i%2 == 0; s.Confirmed() == refused || (s.Err() != nil) != refused || !taken(s) {
+				t.Fatalf("%s: confirmed %v, error %v, refused %v", s.topic.channel, s.Confirmed(), s.Err(), refused)
+			}
+		}
+		var written []int
+		f.do(func() { written, f.nodes[""].written = f.nodes[""].written, nil })
+		if most := slices.Max(written); most > mostChannels {
+			t.Errorf("%d channels in one command, want %d at most", most, mostChannels)
+		}
+		time.Sleep(10 * refusedAgain) // virtual
+		f.do(func() { written = f.nodes[""].written })
+		if n := len(written); n < 9*channels/2 || n > 10*channels/2 {
+			t.Errorf("%d commands in %v for %d refused channels, want one each %v", n, 10*refusedAgain, channels/2, refusedAgain)
 		}
 	})
 }
