@@ -26,10 +26,15 @@
 // # A session
 //
 // A session is never mended: whatever goes wrong ends it, and its topics are routed
-// anew after a short pause. Its writer is the only goroutine that writes, and so the
-// only one that go-redis's mutex can hold up; its reader only reads; a timer of its
-// own looks when the last frame came, asks for a PONG and ends the session when
-// none comes, whatever the other two are stuck in.
+// anew after a short pause, which grows while a server's sessions do not last. Its
+// writer writes, its reader reads, and either may be held up by go-redis's mutex. So
+// the guard, which touches no network, looks when the last frame came, asks the writer
+// for a PING, and ends the session when no answer comes, whatever the other two are
+// stuck in. Then it closes the connection.
+//
+// go-redis would replace a lost connection by itself, under our feet. It is not given
+// the means: once the first command is written, the PubSub gets a context that has
+// ended, with which it reads and writes but cannot dial.
 //
 // Replies come in the order of commands. The session keeps what it expects in that
 // order, so that an error belongs to the channels of one command: a channel that
@@ -43,5 +48,6 @@
 //
 // # Lock order
 //
-// There is one mutex, Manager.mu. Nothing waits for the network with it held.
+// There is one mutex, Manager.mu. Nothing waits for the network with it held, and
+// the user's functions are called without it (see Manager.unlock).
 package pubsub
