@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# gofmt, go vet, staticcheck and govulncheck over every module of the tree.
+# gofmt, go vet and staticcheck over every module of the tree, govulncheck over the library.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 unformatted=$(gofmt -l .)

@@ -10,8 +10,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Open returns a client, and a function that closes what was opened. Without a Redis
-// the example ends.
+// Open returns a client, and a function that closes what was opened: of the Redis that
+// REDIS_URL names, or of one inside this process.
 func Open() (rdb redis.UniversalClient, done func()) {
 	if url := os.Getenv("REDIS_URL"); url != "" {
 		options, err := redis.ParseURL(url)
