@@ -7,10 +7,10 @@ import (
 )
 
 const (
-	laneCount = 4                     // lanes to one server
+	laneCount = 6                     // lanes to one server
 	maxOps    = 128                   // operations in one call
 	slow      = 50 * time.Millisecond // a lane that has been out for longer no longer counts
-	maxSlow   = 12                    // so many lanes may hang at once, each on a connection of its own
+	maxSlow   = 10                    // so many lanes may hang at once, each on a connection of its own
 )
 
 // lanes are the lanes to one server, and the queue before them.
