@@ -57,7 +57,7 @@ func TestManagerMachine(t *testing.T) {
 					x.server.forbid(channel.Draw(t, "channel"), rapid.Bool().Draw(t, "on"))
 				},
 				"pause": func(t *rapid.T) {
-					time.Sleep(time.Duration(rapid.IntRange(0, 5000).Draw(t, "ms")) * time.Millisecond)
+					time.Sleep(time.Duration(rapid.IntRange(0, 5000).Draw(t, "ms")) * time.Millisecond) // virtual
 				},
 				"settle": x.settle,
 			})
@@ -127,8 +127,8 @@ func (x *machine) settle(t *rapid.T) {
 	for _, s := range x.all() {
 		taken(s)
 	}
-	x.server.kill() // so that every channel is confirmed or refused anew
-	time.Sleep(10 * time.Second)
+	x.server.kill()              // so that every channel is confirmed or refused anew
+	time.Sleep(10 * time.Second) // virtual; longer than every pause and time-out
 	synctest.Wait()
 	for _, ch := range channels {
 		want := 0
