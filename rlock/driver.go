@@ -32,39 +32,42 @@ var (
 // Verbs are the scripts of this kind.
 func Verbs() []*script.Verb { return []*script.Verb{acquire, renew, release, force, inspect} }
 
-// driver tells the engine how a plain lock is acquired, renewed and released.
-type driver struct{}
+// Driver tells the engine how a plain lock is acquired, renewed and released. A fair
+// lock is one with a queue before it.
+type Driver struct{}
 
-var _ engine.Driver = driver{}
+var _ engine.Driver = Driver{}
 
-func (driver) Kind() string { return "rlock" }
+// Kind is "rlock".
+func (Driver) Kind() string { return "rlock" }
 
-func (driver) Channel(key string) string { return keys.Channel(key) }
+// Channel names the channel on which every release is told, the same for all waiters.
+func (Driver) Channel(key, _ string) string { return keys.Channel(key) }
 
 // Acquire takes a free lock, or counts one more hold for the owner that has it:
 // before is the count that it has reached, so executing it twice changes nothing.
-func (driver) Acquire(key, owner string, lease time.Duration, before int) script.Op {
+func (Driver) Acquire(key, owner string, lease time.Duration, before int) script.Op {
 	return op(acquire, key, milliseconds(lease), owner, strconv.Itoa(before))
 }
 
 // Renew makes the lease at least that long from now, if the owner still has the lock.
-func (driver) Renew(key, owner string, lease time.Duration) script.Op {
+func (Driver) Renew(key, owner string, lease time.Duration) script.Op {
 	return op(renew, key, milliseconds(lease), owner)
 }
 
 // Release lowers the owner's count to after; at 0 it frees the lock and tells
 // the waiters with publish (PUBLISH or SPUBLISH).
-func (driver) Release(key, owner string, after int, publish string) script.Op {
+func (Driver) Release(key, owner string, after int, publish string) script.Op {
 	return op(release, key, owner, strconv.Itoa(after), publish, keys.Channel(key))
 }
 
 // Force frees the lock whoever holds it.
-func (driver) Force(key, publish string) script.Op {
+func (Driver) Force(key, publish string) script.Op {
 	return op(force, key, publish, keys.Channel(key))
 }
 
 // Inspect asks how long the lock is held, and how often by one owner.
-func (driver) Inspect(key, owner string) script.Op { return op(inspect, key, owner) }
+func (Driver) Inspect(key, owner string) script.Op { return op(inspect, key, owner) }
 
 func op(verb *script.Verb, key string, args ...string) script.Op {
 	return script.Op{Verb: verb, Keys: []string{key}, Args: args}

@@ -1,81 +1,16 @@
 package rlock
 
 import (
-	"context"
-	"fmt"
-	"time"
-
 	"github.com/holdfast-go/holdfast/internal/engine"
 	"github.com/holdfast-go/holdfast/locking"
 )
 
 // Lock is a plain reentrant lock: RLock is Redisson's name, not Go's read lock.
 // All its methods may be called at once.
-type Lock struct {
-	engine *engine.Engine
-	target *engine.Target
-}
-
-var _ locking.Lock = (*Lock)(nil)
+type Lock = engine.Lock
 
 // New makes the lock of that name, which Redis knows as key.
 func New(e *engine.Engine, name, key string, opts ...locking.LockOption) *Lock {
 	options := locking.NewLockOptions("a plain lock", []string{"WithPolling"}, opts...)
-	return &Lock{engine: e, target: e.NewTarget(driver{}, name, key, options)}
+	return e.NewLock(Driver{}, name, key, options)
 }
-
-// Name tells the name as the caller gave it.
-func (l *Lock) Name() string { return l.target.Name }
-
-// Lock waits until the lock is acquired or ctx ends.
-func (l *Lock) Lock(ctx context.Context, opts ...locking.AcquireOption) (locking.Hold, error) {
-	return l.engine.Acquire(ctx, l.target, opts...)
-}
-
-// TryLock waits at most that long for another owner.
-func (l *Lock) TryLock(ctx context.Context, wait, lease time.Duration) (locking.Hold, error) {
-	return l.engine.Acquire(ctx, l.target, locking.WithWait(wait), locking.WithLease(lease))
-}
-
-// Do acquires the lock, runs fn with the hold's context and releases it.
-func (l *Lock) Do(ctx context.Context, fn func(context.Context) error, opts ...locking.AcquireOption) error {
-	return engine.Do(ctx, l, fn, opts...)
-}
-
-// ForceUnlock frees the lock whoever holds it, and tells whether anybody did.
-func (l *Lock) ForceUnlock(ctx context.Context) (bool, error) {
-	return l.engine.ForceUnlock(ctx, l.target)
-}
-
-// IsLocked tells whether anybody holds the lock.
-func (l *Lock) IsLocked(ctx context.Context) (bool, error) {
-	i, err := l.engine.Inspect(ctx, l.target, "look at")
-	return i.Held, err
-}
-
-// IsHeld tells whether the owner that ctx carries holds the lock.
-func (l *Lock) IsHeld(ctx context.Context) (bool, error) {
-	count, err := l.HoldCount(ctx)
-	return count > 0, err
-}
-
-// HoldCount tells how many holds the owner that ctx carries still owes an Unlock.
-func (l *Lock) HoldCount(ctx context.Context) (int, error) {
-	i, err := l.engine.Inspect(ctx, l.target, "count holds of")
-	return i.Count, err
-}
-
-// RemainingTTL tells how long Redis keeps the lock unless it is renewed.
-func (l *Lock) RemainingTTL(ctx context.Context) (time.Duration, error) {
-	i, err := l.engine.Inspect(ctx, l.target, "look at")
-	if err != nil {
-		return 0, err
-	}
-	if !i.Held {
-		return 0, fmt.Errorf("look at %q: %w", l.Name(), locking.ErrNotHeld)
-	}
-	return max(i.TTL, 0), nil
-}
-
-// Check runs the life of this lock once, for Client.Check.
-func (l *Lock) Check(ctx context.Context) error { return l.engine.Check(ctx, l.target) }

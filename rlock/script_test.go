@@ -32,7 +32,7 @@ type step struct {
 
 // TestScripts is the table of scripts: run on miniredis and on a real server alike.
 func TestScripts(t *testing.T) {
-	d := driver{}
+	d := Driver{}
 	for name, steps := range map[string][]step{
 		"acquire a free lock, release it": {
 			{d.Acquire(key, me, 30*second, 0), "1 1", me + "=1", 30 * second},
@@ -198,7 +198,7 @@ func TestMessages(t *testing.T) {
 		if _, err := sub.Receive(ctx); err != nil {
 			t.Fatal(err)
 		}
-		d := driver{}
+		d := Driver{}
 		for _, op := range []script.Op{
 			d.Acquire(key, me, 30*second, 0),
 			d.Acquire(key, me, 30*second, 1),
@@ -235,7 +235,7 @@ func TestForeignKeyStays(t *testing.T) {
 		if err := rdb.Set(ctx, key, "theirs", 0).Err(); err != nil {
 			t.Fatal(err)
 		}
-		d := driver{}
+		d := Driver{}
 		for _, op := range []script.Op{
 			d.Acquire(key, me, second, 0), d.Acquire(key, me, second, 1), d.Renew(key, me, second),
 			d.Release(key, me, 0, "PUBLISH"), d.Release(key, me, 1, "PUBLISH"), d.Force(key, "PUBLISH"), d.Inspect(key, me),

@@ -248,7 +248,7 @@ const (
 func (a *attempt) await(l *line, told bool) error {
 	e := a.engine
 	if l.sub == nil {
-		l.sub = e.pubsub.Subscribe(a.target.Driver.Channel(a.target.Key))
+		l.sub = e.pubsub.Subscribe(a.target.Driver.Channel(a.target.Key, ""))
 		a.span.Event(tracing.EventSubscribe)
 	}
 	if err := l.sub.Err(); err != nil { // the one who was in front has taken the wake-up along

@@ -10,10 +10,10 @@ import (
 	"github.com/holdfast-go/holdfast/locking"
 )
 
-// Check runs the life of a lock on a name that nobody uses: every script, a
+// check runs the life of a lock on a name that nobody uses: every script, a
 // subscription, and the right to publish. It tells all that is refused, and leaves no
 // key.
-func (e *Engine) Check(ctx context.Context, t *Target) error {
+func (e *Engine) check(ctx context.Context, t *Target) error {
 	o := e.newOwner(t)
 	o.lease = attemptLimit
 	step := func(name string, op func(publish string) script.Op) error {
@@ -38,7 +38,7 @@ func (e *Engine) Check(ctx context.Context, t *Target) error {
 	problems := errors.Join(
 		step("renew", func(string) script.Op { return t.Driver.Renew(t.Key, o.id, o.lease) }),
 		step("inspect", func(string) script.Op { return t.Driver.Inspect(t.Key, o.id) }),
-		e.checkChannel(ctx, t),
+		e.checkChannel(ctx, o),
 		step("release and publish", release),
 		step("force-unlock", func(p string) script.Op { return t.Driver.Force(t.Key, p) }),
 	)
@@ -49,8 +49,9 @@ func (e *Engine) Check(ctx context.Context, t *Target) error {
 }
 
 // checkChannel waits for a subscription to be confirmed.
-func (e *Engine) checkChannel(ctx context.Context, t *Target) error {
-	sub := e.pubsub.Subscribe(t.Driver.Channel(t.Key))
+func (e *Engine) checkChannel(ctx context.Context, o *owner) error {
+	t := o.target
+	sub := e.pubsub.Subscribe(t.Driver.Channel(t.Key, o.id))
 	defer sub.Close()
 	limit := time.NewTimer(attemptLimit)
 	defer limit.Stop()

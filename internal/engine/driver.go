@@ -17,8 +17,8 @@ import (
 type Driver interface {
 	// Kind names the lock kind for people: errors, spans, metrics.
 	Kind() string
-	// Channel names the channel on which a release is told.
-	Channel(key string) string
+	// Channel names the channel on which this owner is told of a release while it waits.
+	Channel(key, owner string) string
 
 	Acquire(key, owner string, lease time.Duration, before int) script.Op
 	Renew(key, owner string, lease time.Duration) script.Op

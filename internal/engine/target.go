@@ -21,8 +21,8 @@ type Target struct {
 	Err     error // why no call can be made; told by the first one
 }
 
-// NewTarget checks a lock's name and options.
-func (e *Engine) NewTarget(d Driver, name, key string, options locking.LockOptions) *Target {
+// newTarget checks a lock's name and options.
+func (e *Engine) newTarget(d Driver, name, key string, options locking.LockOptions) *Target {
 	t := &Target{Name: name, Key: key, Driver: d, Options: options, Err: options.Err}
 	if e == nil {
 		t.Err = errors.New("holdfast: the client is nil")
