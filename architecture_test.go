@@ -24,11 +24,13 @@ var floors = map[string]int{
 	"watchdog":        1,
 	"internal/engine": 2,
 	"rlock":           3,
+	"fairlock":        3,
 	"":                4, // the roof: package holdfast
 }
 
 // sideways are the imports within a floor that are meant.
 var sideways = map[string]string{
+	"fairlock":        "rlock",         // a plain lock with a queue before it: what a hold does is the same
 	"internal/script": "internal/keys", // it splits calls by slot
 }
 

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/holdfast-go/holdfast/fairlock"
 	"github.com/holdfast-go/holdfast/internal/engine"
 	"github.com/holdfast-go/holdfast/internal/script"
 	"github.com/holdfast-go/holdfast/locking"
@@ -69,7 +71,7 @@ func New(rdb redis.UniversalClient, opts ...Option) (*Client, error) {
 	return &Client{
 		engine: engine.New(engine.Config{
 			Redis:      rdb,
-			Program:    script.NewProgram(rlock.Verbs()...),
+			Program:    script.NewProgram(slices.Concat(rlock.Verbs(), fairlock.Verbs())...),
 			ID:         o.id,
 			FirstOwner: first,
 			Watchdog:   o.watchdog,
@@ -90,6 +92,19 @@ func (c *Client) RLock(name string, opts ...LockOption) Lock {
 		return rlock.New(nil, name, name, opts...) // says so at its first call
 	}
 	return rlock.New(c.engine, name, c.mapper(name), opts...)
+}
+
+// FairLock returns the fair lock of that name (Redisson's FairLock): whoever asked first
+// gets it first, in whichever process, Go or Java. It re-enters, renews and ends like
+// an RLock. Do not use one name for a fair and for a plain lock: they exclude each
+// other, but a plain lock's release wakes nobody in the queue. It sends nothing. A name
+// or an option that is not possible is an error of the lock's first call; WithPolling is
+// one of them.
+func (c *Client) FairLock(name string, opts ...LockOption) Lock {
+	if c == nil || c.engine == nil {
+		return fairlock.New(nil, name, name, opts...) // says so at its first call
+	}
+	return fairlock.New(c.engine, name, c.mapper(name), opts...)
 }
 
 // Close wakes every waiter with ErrClosed and ends every open hold with ErrClosed:

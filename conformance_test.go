@@ -17,6 +17,13 @@ var rlocks = locktest.Kind{
 	},
 }
 
+var fairs = locktest.Kind{
+	Name: "fair", Queues: true,
+	New: func(c *holdfast.Client, name string, opts ...holdfast.LockOption) holdfast.Lock {
+		return c.FairLock(name, opts...)
+	},
+}
+
 var backends = []locktest.Backend{
 	{Name: "miniredis", Start: func(t *testing.T) func() redis.UniversalClient {
 		server := redistest.StartMiniredis(t)
@@ -40,9 +47,12 @@ var backends = []locktest.Backend{
 	}},
 }
 
-// The one suite of promises, for the plain lock on every backend.
-func TestRLockPromises(t *testing.T) {
+// The one suite of promises, for each kind on every backend.
+func TestRLockPromises(t *testing.T)    { promises(t, rlocks) }
+func TestFairLockPromises(t *testing.T) { promises(t, fairs) }
+
+func promises(t *testing.T, kind locktest.Kind) {
 	for _, backend := range backends {
-		t.Run(backend.Name, func(t *testing.T) { locktest.Run(t, rlocks, backend) })
+		t.Run(backend.Name, func(t *testing.T) { locktest.Run(t, kind, backend) })
 	}
 }

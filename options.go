@@ -108,8 +108,9 @@ func WithMaxHold(limit time.Duration) AcquireOption { return locking.WithMaxHold
 func WithPolling(policy func() backoff.BackOff) LockOption { return locking.WithPolling(policy) }
 
 // WithWaiterLease sets how long a fair lock's waiter that died keeps its place
-// in the queue. Only a fair lock has a queue in Redis, and there is none yet: with
-// any other kind it is an error of the lock's first call. Defaults to 15 seconds.
+// in the queue. While it lives its place is renewed, at a third of this or every 5 seconds,
+// whichever is shorter. Use the same for all clients of a lock. Only a fair lock has a
+// queue: with any other kind it is an error of the lock's first call. Defaults to 15 seconds.
 func WithWaiterLease(lease time.Duration) LockOption { return locking.WithWaiterLease(lease) }
 
 func newOptions(opts []Option) (*options, error) {

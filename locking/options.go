@@ -112,8 +112,9 @@ func WithPolling(policy func() backoff.BackOff) LockOption {
 }
 
 // WithWaiterLease sets how long a fair lock's waiter that died keeps its place
-// in the queue. Only a fair lock has a queue in Redis, and there is none yet: with
-// any other kind it is an error of the lock's first call. Defaults to 15 seconds.
+// in the queue. While it lives its place is renewed, at a third of this or every 5 seconds,
+// whichever is shorter. Use the same for all clients of a lock. Only a fair lock has a
+// queue: with any other kind it is an error of the lock's first call. Defaults to 15 seconds.
 func WithWaiterLease(lease time.Duration) LockOption {
 	return func(o *LockOptions) {
 		o.Given = append(o.Given, "WithWaiterLease")

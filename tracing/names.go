@@ -22,6 +22,11 @@ const (
 	AttrWait      = attribute.Key("lock.wait_ms")
 	AttrLease     = attribute.Key("lock.lease_ms")
 	AttrOutcome   = attribute.Key("lock.outcome")
+
+	// Of a waiter that entered a queue: its place, 1 is the next one, and how many
+	// stood there then.
+	AttrQueuePosition = attribute.Key("lock.queue.position")
+	AttrQueueLength   = attribute.Key("lock.queue.length")
 )
 
 // Events of lock.acquire.

@@ -94,6 +94,8 @@ func (a *attempt) run() (*hold, error) {
 		return a.once()
 	case a.target.Options.Polling != nil:
 		return a.poll(a.target.Options.Polling())
+	case a.inQueue() != nil:
+		return a.stand(a.inQueue())
 	default:
 		return a.queue()
 	}
@@ -280,7 +282,7 @@ func (a *attempt) try(o *owner) (h *hold, ttl time.Duration, err error) {
 	e := a.engine
 	a.span.Attempt()
 	o.lease = a.lease // nobody else knows this owner yet
-	call, answer := e.exchange(a.wait, a.target.Driver.Acquire(a.target.Key, o.id, a.lease, 0), e.closed)
+	call, answer := e.exchange(a.wait, a.firstOp(o), e.closed)
 	v, err := answer.Ints(2)
 	switch {
 	case err != nil:
@@ -304,6 +306,22 @@ func (a *attempt) try(o *owner) (h *hold, ttl time.Duration, err error) {
 	default:
 		return nil, time.Duration(max(v[1], 0)) * time.Millisecond, nil
 	}
+}
+
+// firstOp is the acquire of a new owner that takes no place in a queue.
+func (a *attempt) firstOp(o *owner) script.Op {
+	t := a.target
+	if q := a.inQueue(); q != nil {
+		publish, _ := a.engine.publish.known() // prepare has asked for it
+		return q.Stand(t.Key, o.id, a.lease, Place{}, publish)
+	}
+	return t.Driver.Acquire(t.Key, o.id, a.lease, 0)
+}
+
+// inQueue is the driver of a kind whose waiters stand in a queue in Redis, or nil.
+func (a *attempt) inQueue() Queue {
+	q, _ := a.target.Driver.(Queue)
+	return q
 }
 
 // hold makes the hold that this call asks for.

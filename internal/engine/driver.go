@@ -27,6 +27,26 @@ type Driver interface {
 	Inspect(key, owner string) script.Op
 }
 
+// A Queue is a Driver whose waiters stand in a queue in Redis, in the order in which
+// they came. Release down to 0 also takes the owner out of the queue.
+type Queue interface {
+	Driver
+	// Stand acquires for an owner that does not have the lock yet, or takes a place in
+	// the queue. The answer is {1, count, ...} acquired, {0, ms, ...} wait for a message
+	// but at most that long, {-1, 0, ...} no place to renew; followed by the server's time
+	// in us, position and length of the queue, Mixed for the next time, and 1 if
+	// this call decided the order.
+	Stand(key, owner string, lease time.Duration, p Place, publish string) script.Op
+}
+
+// A Place is what a waiter wants of the queue.
+type Place struct {
+	Lease time.Duration // how long it is kept without being renewed; 0: none is taken
+	Since int64         // when it was renewed last, the server's time in us; 0: never
+	Mixed bool          // others than ours may stand before it
+	Renew bool          // only renew it, the lock is not wanted now
+}
+
 // The first number of an answer.
 const (
 	gone   = -1

@@ -91,8 +91,18 @@ func (h *hold) unlock(p *patience, inside bool) error {
 	}
 	if after == 0 {
 		o.retire(locking.ErrUnlocked)
+		if o.hasLate() {
+			o.engine.undo(o)
+		}
 	}
 	return err
+}
+
+// hasLate tells whether something may still be executed that takes the lock anew.
+func (o *owner) hasLate() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.late) > 0
 }
 
 // takeWith is take within an Unlock's patience.

@@ -23,6 +23,7 @@ type undo struct {
 
 	longest time.Duration // between two copies
 	held    bool          // the owner has had the lock: once its field is gone, nothing of it can come back
+	anew    bool          // an acquire may take the lock or a place after a release was confirmed, see owner.late
 
 	mu    sync.Mutex
 	pause time.Duration
@@ -40,10 +41,22 @@ const (
 // out at once, on whichever lane is free, and so may overtake them; when one has come
 // back it is sent again.
 func (e *Engine) undo(o *owner, calls ...*script.Call) {
+	now := time.Now()
 	o.mu.Lock()
 	lease, held := o.lease, !o.renewed.IsZero()
+	var late []*script.Call
+	if len(o.holds) == 0 {
+		late, o.late = o.late, nil
+	}
 	o.mu.Unlock()
-	u := &undo{owner: o, until: time.Now().Add(lease), pause: firstPause, longest: min(max(time.Second, lease/60), longestPause), held: held, open: len(calls)}
+	calls = append(calls, late...)
+	u := &undo{
+		owner: o, until: now.Add(lease), pause: firstPause, longest: min(max(time.Second, lease/60), longestPause),
+		held: held && len(late) == 0, anew: len(late) > 0, open: len(calls),
+	}
+	if len(calls) == 0 || u.anew {
+		u.since = now // what was executed, was executed before
+	}
 	e.undos.add()
 	u.send()
 	for _, call := range calls {
@@ -88,7 +101,7 @@ func (u *undo) Renewed(answer script.Answer, sent time.Time) {
 	known := u.open == 0 && !sent.Before(u.since) // it was sent after all that could be executed
 	switch {
 	case err != nil:
-	case v[0] != gone && (zero || known), v[0] == gone && zero && (u.held || known && !u.since.IsZero()):
+	case v[0] != gone && (zero && !u.anew || known), v[0] == gone && zero && (u.held || known && !u.since.IsZero()):
 		u.end()
 		return
 	}
@@ -108,7 +121,7 @@ func (u *undo) returned(call *script.Call) {
 	defer u.mu.Unlock()
 	u.open--
 	switch {
-	case err == nil && v[0] == done:
+	case u.anew, err == nil && v[0] == done:
 		u.since = time.Now()
 		u.schedule(u.since)
 	case u.open == 0 && u.since.IsZero():

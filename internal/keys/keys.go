@@ -13,6 +13,13 @@ const MaxName = 512
 // Channel names the channel on which a release of the lock is told.
 func Channel(name string) string { return companion("redisson_lock__channel", name) }
 
+// Queue names the list of a fair lock's waiters, the next one first.
+func Queue(name string) string { return companion("redisson_lock_queue", name) }
+
+// Timeout names the sorted set of the moments until which a fair lock's waiters keep
+// their places.
+func Timeout(name string) string { return companion("redisson_lock_timeout", name) }
+
 // companion names a key or channel beside the lock's own key. Braces keep it
 // in the lock's slot; a name that has a brace already is trusted to bring its
 // own hash tag. The test is Redisson's, to the letter: it asks only whether
