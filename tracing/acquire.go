@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -65,16 +64,16 @@ func (a Acquire) Waiting() {
 	}
 }
 
-// Enabled tells whether Set would be seen by anybody.
-func (a Acquire) Enabled() bool { return a.s != nil && a.s.span.IsRecording() }
-
-// Set adds attributes that only one lock kind has. Ask Enabled first: the caller
-// pays for the list of attributes even where nobody sees it.
-func (a Acquire) Set(attributes ...attribute.KeyValue) {
-	if a.Enabled() {
-		a.s.span.SetAttributes(attributes...)
+// Queued tells the place that the call took in a queue, 1 is the next one, and how many
+// stood there then.
+func (a Acquire) Queued(position, length int64) {
+	if a.recording() {
+		a.s.span.SetAttributes(AttrQueuePosition.Int64(position), AttrQueueLength.Int64(length))
 	}
 }
+
+// recording tells whether anybody sees attributes: their list is paid for otherwise too.
+func (a Acquire) recording() bool { return a.s != nil && a.s.span.IsRecording() }
 
 // End ends the span and records its duration. owner is empty unless the lock was
 // acquired; err is recorded where the outcome is Error.
@@ -91,7 +90,7 @@ func (a Acquire) End(outcome Outcome, owner string, reentrant bool, lease time.D
 	if m := s.tracer.metrics; m != nil {
 		m.acquireDuration.Record(s.context(), took.Seconds(), m.end(s.kind, s.name, string(outcome)))
 	}
-	if a.Enabled() {
+	if a.recording() {
 		s.span.SetAttributes(AttrOutcome.String(string(outcome)), AttrAttempts.Int(s.attempts), AttrReentrant.Bool(reentrant),
 			AttrWait.Int64(took.Milliseconds()), AttrLease.Int64(lease.Milliseconds()))
 		if owner != "" {

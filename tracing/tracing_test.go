@@ -350,26 +350,16 @@ func TestAnErrorWithoutAnErrorDoesNotPanic(t *testing.T) {
 	}
 }
 
-func TestALockKindAddsAttributesOfItsOwn(t *testing.T) {
+func TestAQueueTellsWhereTheCallStands(t *testing.T) {
 	c := collect(t)
-	a := c.tracer.Acquire(t.Context(), "fairlock", "orders")
-	if !a.Enabled() {
-		t.Error("got no use for attributes, want one")
-	}
-	a.Set(attribute.Int("lock.queue_length", 3))
+	a := c.tracer.Acquire(t.Context(), "fair", "orders")
+	a.Queued(2, 3)
 	a.End(tracing.NotAcquired, "", false, 0, nil)
-	if s := c.span(tracing.SpanAcquire); !slices.Contains(s.Attributes, attribute.Int("lock.queue_length", 3)) {
-		t.Errorf("got %v, want lock.queue_length=3 among them", s.Attributes)
-	}
-}
-
-func TestAnUnsampledSpanWantsNoAttributes(t *testing.T) {
-	tracer, err := tracing.New(trace.NewTracerProvider(trace.WithSampler(trace.NeverSample())), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if tracer.Acquire(t.Context(), "rlock", "orders").Enabled() {
-		t.Error("got a use for attributes, want none")
+	s := c.span(tracing.SpanAcquire)
+	for _, want := range []attribute.KeyValue{tracing.AttrQueuePosition.Int(2), tracing.AttrQueueLength.Int(3)} {
+		if !slices.Contains(s.Attributes, want) {
+			t.Errorf("got %v, want %v among them", s.Attributes, want)
+		}
 	}
 }
 
@@ -534,9 +524,7 @@ func life(t *tracing.Tracer) {
 	a.Attempt()
 	a.Waiting()
 	a.Event(tracing.EventSubscribe)
-	if a.Enabled() {
-		a.Set(attribute.Int("lock.queue_length", 3))
-	}
+	a.Queued(2, 3)
 	a.End(tracing.Acquired, "id:1", false, time.Second, nil)
 	h := a.Hold("id:1")
 	t.Release(ctx, "rlock", "orders", "id:1").End(nil)

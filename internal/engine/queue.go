@@ -164,8 +164,8 @@ func (p *place) note(v []int64) {
 // told takes note of an answer that is not the lock, and has the place renewed from
 // now on.
 func (p *place) told(v []int64, sent time.Time) {
-	if p.note(v); v[6] == 1 && p.attempt.span.Enabled() {
-		p.attempt.span.Set(tracing.AttrQueuePosition.Int64(v[3]), tracing.AttrQueueLength.Int64(v[4]))
+	if p.note(v); v[6] == 1 {
+		p.attempt.span.Queued(v[3], v[4])
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
