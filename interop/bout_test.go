@@ -1,0 +1,305 @@
+package interop
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/holdfast-go/holdfast/internal/redistest"
+)
+
+// A kind is a lock kind that both sides have.
+type kind struct {
+	name    string // of its row in the table
+	java    string // for a spec
+	members int    // how many locks it takes
+}
+
+// kinds are those that the cases run for.
+var kinds = []kind{
+	{name: "RLock", java: "lock", members: 1},
+}
+
+// group tells whether it is one of several locks. In Java such a lock cannot be asked
+// anything, nor forced.
+func (k kind) group() bool { return k.members > 1 }
+
+// spec is the lock of that name: of a group, members in slots of their own.
+func (k kind) spec(name string) spec {
+	if !k.group() {
+		return spec{k.java, []string{name}}
+	}
+	s := spec{kind: k.java}
+	for i := range k.members {
+		s.names = append(s.names, fmt.Sprintf("%s:%d", name, i+1))
+	}
+	return s
+}
+
+// A bout is one case on one site, one way round: the first party acquires first.
+type bout struct {
+	*testing.T
+	site          *site
+	kind          kind
+	first, second party
+	name          string // of a lock that no other bout has
+	spec          spec
+}
+
+// A testCase is a promise that holds whichever side is first.
+type testCase struct {
+	name  string
+	kinds string // that it is for; empty for all
+	run   func(b *bout)
+}
+
+var lockNumber atomic.Int64
+
+// runCases runs them for each kind, site and direction, all at once.
+func runCases(t *testing.T, cases []testCase) {
+	for _, s := range sites {
+		for _, k := range kinds {
+			for _, c := range cases {
+				if c.kinds != "" && !slices.Contains(strings.Fields(c.kinds), k.java) {
+					continue
+				}
+				for _, javaFirst := range []bool{false, true} {
+					runCase(t, s, k, c, javaFirst)
+				}
+			}
+		}
+	}
+}
+
+func runCase(t *testing.T, s *site, k kind, c testCase, javaFirst bool) {
+	direction := "Go first"
+	if javaFirst {
+		direction = "Java first"
+	}
+	t.Run(fmt.Sprintf("%s/%s/%s/%s", s.name, k.name, c.name, direction), func(t *testing.T) {
+		t.Parallel()
+		defer func() { results.add(k.name, c.name, direction, s, !t.Failed()) }()
+		b := &bout{T: t, site: s, kind: k}
+		b.name = fmt.Sprintf("%s %d", c.name, lockNumber.Add(1))
+		b.spec = k.spec(b.name)
+		b.first, b.second = b.parties(javaFirst, settings{})
+		c.run(b)
+	})
+}
+
+// parties gives one on each side with those settings, in the bout's order.
+func (b *bout) parties(javaFirst bool, with settings) (first, second party) {
+	b.Helper()
+	goes, javas := b.site.party(b.T, "Go", with), b.site.party(b.T, "Java", with)
+	if javaFirst {
+		return javas, goes
+	}
+	return goes, javas
+}
+
+// again gives the same sides with other settings.
+func (b *bout) again(p party, with settings) party { return b.site.party(b.T, p.side(), with) }
+
+// party gives the party of that side with those settings, shared by all bouts.
+func (s *site) party(t *testing.T, side string, with settings) party {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := fmt.Sprint(side, with)
+	if s.parties[key] == nil {
+		p, err := s.open(side, with)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.parties[key] = p
+	}
+	return s.parties[key]
+}
+
+func (s *site) open(side string, with settings) (party, error) {
+	if side == "Java" {
+		return openRemote(java, "Java", s, with)
+	}
+	return openGo(s.rdb(), with)
+}
+
+// A hand is an actor whose failures are the test's.
+type hand struct {
+	b *bout
+	actor
+	side string
+	lock spec
+}
+
+func (b *bout) hand(p party) *hand { return &hand{b, p.actor(), p.side(), b.spec} }
+
+// on is the same owner's hand on another lock.
+func (h *hand) on(s spec) *hand { return &hand{h.b, h.actor, h.side, s} }
+
+func (h *hand) call(op string, wait, lease time.Duration) answer {
+	h.b.Helper()
+	got := h.do(call{op, h.lock, wait, lease})
+	if got.err != nil {
+		h.b.Fatalf("%s: %s %v: %v", h.side, op, h.lock, got.err)
+	}
+	return got
+}
+
+// acquire waits for the lock; lease 0 is the watchdog.
+func (h *hand) acquire(lease time.Duration) answer {
+	h.b.Helper()
+	got := h.call("lock", 0, lease)
+	if !got.ok {
+		h.b.Fatalf("%s: lock %v: not acquired", h.side, h.lock)
+	}
+	return got
+}
+
+// begin acquires in the background; the answer comes over the channel.
+func (h *hand) begin(op string, wait, lease time.Duration) <-chan answer {
+	came := make(chan answer, 1)
+	go func() { came <- h.do(call{op, h.lock, wait, lease}) }() // ends with the call, which is limited
+	return came
+}
+
+// try says whether the lock was to be had.
+func (h *hand) try(wait, lease time.Duration) bool {
+	h.b.Helper()
+	return h.call("tryLock", wait, lease).ok
+}
+
+func (h *hand) unlock() answer {
+	h.b.Helper()
+	return h.call("unlock", 0, 0)
+}
+
+func (h *hand) force() bool {
+	h.b.Helper()
+	return h.call("forceUnlock", 0, 0).ok
+}
+
+func (h *hand) wantTry(want bool) {
+	h.b.Helper()
+	if got := h.try(0, 0); got != want {
+		h.b.Errorf("%s: tryLock %v: got %v, want %v", h.side, h.lock, got, want)
+	}
+}
+
+// wantRefused unlocks, and wants to be told that it does not hold the lock.
+func (h *hand) wantRefused() {
+	h.b.Helper()
+	if got := h.do(call{"unlock", h.lock, 0, 0}); !isRefused(got.err) {
+		h.b.Errorf("%s: unlock %v of what it does not hold: got %v, want a refusal", h.side, h.lock, got.err)
+	}
+}
+
+// sees checks what the lock tells this owner.
+func (h *hand) sees(locked, held bool, count int64) {
+	h.b.Helper()
+	if got := h.call("isLocked", 0, 0).ok; got != locked {
+		h.b.Errorf("%s: isLocked: got %v, want %v", h.side, got, locked)
+	}
+	if got := h.call("isHeld", 0, 0).ok; got != held {
+		h.b.Errorf("%s: isHeld: got %v, want %v", h.side, got, held)
+	}
+	if got := h.call("holdCount", 0, 0).number; got != count {
+		h.b.Errorf("%s: holdCount: got %v, want %v", h.side, got, count)
+	}
+}
+
+// seesTTL checks the time to live that it is told, give or take a few seconds; want 0 is a free lock.
+func (h *hand) seesTTL(want time.Duration) {
+	h.b.Helper()
+	got := h.call("ttl", 0, 0).number
+	if want == 0 && got != -2 || want > 0 && (got > want.Milliseconds() || got < want.Milliseconds()-3000) {
+		h.b.Errorf("%s: time to live: got %d ms, want %v", h.side, got, want)
+	}
+}
+
+// raw is the hash of the lock, or of the group's first member, as "owner=count".
+func (b *bout) raw(key string) string {
+	b.Helper()
+	fields, err := b.site.admin.HGetAll(b.Context(), key).Result()
+	if err != nil {
+		b.Fatal(err)
+	}
+	var parts []string
+	for owner, count := range fields {
+		parts = append(parts, owner+"="+count)
+	}
+	slices.Sort(parts)
+	return strings.Join(parts, " ")
+}
+
+func (b *bout) wantRaw(key, want string) {
+	b.Helper()
+	if got := b.raw(key); got != want {
+		b.Errorf("hash %q: got %q, want %q", key, got, want)
+	}
+}
+
+// wantNothing checks that nothing is left of the lock in Redis.
+func (b *bout) wantNothing() {
+	b.Helper()
+	for _, name := range b.spec.names {
+		for _, key := range []string{name, companion("redisson_lock_queue", name), companion("redisson_lock_timeout", name)} {
+			if n, err := b.site.admin.Exists(b.Context(), key).Result(); err != nil || n != 0 {
+				b.Errorf("key %q: got %d, %v, want none", key, n, err)
+			}
+		}
+	}
+}
+
+// companion is written here once more, from docs/wire-format.md and not with the
+// library's own function, which may be wrong.
+func companion(prefix, name string) string {
+	if strings.Contains(name, "{") {
+		return prefix + ":" + name
+	}
+	return prefix + ":{" + name + "}"
+}
+
+// awaitWaiter returns once somebody waits for the lock: subscribed, and asleep for
+// all that can be told.
+func (b *bout) awaitWaiter(s spec) {
+	b.Helper()
+	redistest.Eventually(b, 20*time.Second, fmt.Sprintf("somebody waits for %v", s), func() bool {
+		if s.kind == "fair" {
+			return b.queued(s.names[0]) > 0
+		}
+		return slices.ContainsFunc(s.names, func(name string) bool {
+			return b.site.subscribers(b, name, companion("redisson_lock__channel", name)) > 0
+		})
+	})
+	pause(40 * time.Millisecond) // the try after the subscription
+}
+
+// queued is the length of a fair lock's queue.
+func (b *bout) queued(name string) int64 {
+	n, err := b.site.admin.LLen(b.Context(), companion("redisson_lock_queue", name)).Result()
+	if err != nil {
+		b.Fatal(err)
+	}
+	return n
+}
+
+// pause lets real time pass: the other side's clock cannot be a virtual one.
+func pause(d time.Duration) { time.Sleep(d) }
+
+// soon gives what comes over the channel within a limit.
+func (b *bout) soon(came <-chan answer, limit time.Duration) answer {
+	b.Helper()
+	select {
+	case got := <-came:
+		return got
+	case <-time.After(limit):
+		b.Fatalf("nothing within %v", limit)
+		return answer{}
+	}
+}
+
+func isRefused(err error) bool { return errors.Is(err, errRefused) }
