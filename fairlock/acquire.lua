@@ -6,7 +6,7 @@
 -- ARGV[3]  waiter lease, ms: how long a place is kept without being renewed; 0: take no place
 -- ARGV[4]  when the place was renewed last, as "now" was told then; 0: never
 -- ARGV[5]  1: only renew the place, the lock is not wanted now; else 0
--- ARGV[6]  1: entries of Redisson may stand before the owner; 0: none can
+-- ARGV[6]  1: entries of Redisson may stand before the owner; 0: none can, unless it enters now
 -- ARGV[7]  PUBLISH or SPUBLISH ARGV[8]  channel of a waiter, but for the owner at its end
 -- returns  {code, value, now us, position, length, mixed, entered}
 --          code 1: acquired, value: hold count. 0: value: ms after which to ask again, if no message comes. -1: no place to renew.
@@ -17,6 +17,9 @@ for i = 1, 3, 2 do
     return redis.error_reply('ERR lease must be a whole number of milliseconds of at most 12 digits, got ' .. ARGV[i])
   end
 end
+if not string.match(ARGV[4], '^%d+$') or #ARGV[4] > 16 then
+  return redis.error_reply('ERR time must be a whole number of microseconds of at most 16 digits, got ' .. ARGV[4])
+end
 local lease, place = tonumber(ARGV[1]), tonumber(ARGV[3])
 local time = redis.call('TIME')
 local us = time[1] * 1000000 + time[2]
@@ -25,16 +28,19 @@ local now = math.floor(us / 1000)
 local function score(entry) return tonumber(redis.call('ZSCORE', timeout, entry)) end
 local function keep(entry, till) redis.call('ZADD', timeout, string.format('%.0f', till), entry) end
 -- Redisson's client id is a UUID of version 4, none of ours is.
-local function redisson(entry) return string.match(entry, '^%x%x%x%x%x%x%x%x%-%x%x%x%x%-4%x%x%x%-%x%x%x%x%-%x%x%x%x%x%x%x%x%x%x%x%x:') end
+local function redisson(entry)
+  return string.sub(entry, 15, 15) == '4' and string.match(entry, '^%x%x%x%x%x%x%x%x%-%x%x%x%x%-4%x%x%x%-%x%x%x%x%-%x%x%x%x%x%x%x%x%x%x%x%x:')
+end
 
 local held = redis.call('EXISTS', name) == 1
 local count = held and redis.call('HGET', name, owner)
 if count and not tonumber(count) then return redis.error_reply('ERR hash value is not an integer') end
 
--- Heads whose time is over have left without saying so. Not more in one call than take no time.
+-- Heads whose time is over have left without saying so; not the caller, it is there. Not
+-- more in one call than take no time.
 local dropped = 0
 local head = redis.call('LINDEX', queue, 0)
-while head and dropped < 32 and (score(head) or 0) <= now do
+while head and head ~= owner and dropped < 32 and (score(head) or 0) <= now do
   redis.call('LPOP', queue)
   redis.call('ZREM', timeout, head)
   dropped = dropped + 1
@@ -49,11 +55,13 @@ if count then
   return {1, tonumber(count), us, 0, length, 0, 0}
 end
 
-local stands = place > 0 and score(owner)
+local kept = score(owner)
+local position = place > 0 and redis.call('LPOS', queue, owner)
 if not held and ARGV[5] ~= '1' and (not head or head == owner) then
   if head then
     redis.call('LPOP', queue)
     redis.call('ZREM', timeout, owner)
+    length = length - 1
   end
   redis.call('HSET', name, owner, 1)
   local set = redis.pcall('PEXPIRE', name, lease)
@@ -61,7 +69,7 @@ if not held and ARGV[5] ~= '1' and (not head or head == owner) then
     redis.call('DEL', name) -- refused, by an ACL say: a lock without a lease would be immortal
     return set
   end
-  return {1, 1, us, 0, length, 0, stands and 0 or 1}
+  return {1, 1, us, 0, length, 0, position and 0 or 1}
 end
 
 if not held and dropped > 0 and head and head ~= owner then
@@ -72,57 +80,64 @@ if place == 0 then
   redis.call('HDEL', name, owner) -- changes nothing, but only a master may say that the lock is taken
   return {0, ttl, us, 0, length, 0, 0}
 end
-if ARGV[5] == '1' and not stands then
+if ARGV[5] == '1' and not position then
   redis.call('HDEL', name, owner)
   return {-1, 0, us, 0, length, 0, 0}
 end
 
 local entered = 0
-if not stands then
+if position then
+  position = position + 1
+else
   redis.call('RPUSH', queue, owner)
   local set = redis.pcall('ZADD', timeout, string.format('%.0f', now + place), owner)
   if type(set) == 'table' and set.err then
     redis.call('LREM', queue, 0, owner) -- Redisson would wait for ever behind an entry without a score
     return set
   end
-  length, entered = length + 1, 1
+  length, entered, kept = length + 1, 1, nil
+  position = length
 end
-local position = redis.call('LPOS', queue, owner) + 1
 
 -- A waiter of Redisson that is granted the lock, or gives up, takes its own quota off the
 -- score of everybody behind it, so our place behind it is kept for that much longer.
--- Its quota is its score less its predecessor's. Where the predecessor is one of ours,
--- renewed since, or gone, that shows too little after a while: then a larger one
--- counts as 5 minutes at least, what its lock() has.
+-- Its quota is its score less its predecessor's, which is too little where the predecessor
+-- is one of ours, renewed since, or gone: then a larger one counts as 5 minutes at least,
+-- what its lock() has. Who of ours came before us may have seen more of it.
 local mixed, allowed = 0, 0
-if ARGV[6] == '1' and position > 1 then
-  local exact, before = false, now + math.max(ttl, 0)
-  for i, entry in ipairs(redis.call('LRANGE', queue, 0, position - 2)) do
-    local theirs = redisson(entry)
-    if theirs then
+if ARGV[6] == '1' or entered == 1 then
+  local before, theirs = now + math.max(ttl, 0), false
+  local entries = position > 1 and redis.call('LRANGE', queue, 0, position - 2) or {}
+  for i, entry in ipairs(entries) do
+    if redisson(entry) then
       mixed = 1
+      if i > 1 then before, theirs = score(entries[i - 1]) or now, redisson(entries[i - 1]) end
       local quota = (score(entry) or now) - before
-      if not exact and quota > place then quota = math.max(quota + place, 300000) end
+      if quota > place then quota = quota + place end
+      if quota > place and not theirs then quota = math.max(quota, 300000) end
       allowed = allowed + math.max(quota, 0)
+    elseif mixed == 1 then
+      allowed = math.max(allowed, (score(entry) or now) - now - place)
     end
-    exact, before = theirs, score(entry) or now
   end
 end
 local till = now + place + allowed
-if mixed == 1 and stands and tonumber(ARGV[4]) > 0 then
+if mixed == 1 and kept and tonumber(ARGV[4]) > 0 then
   -- What was allowed when it entered, less what was taken off since.
-  till = math.max(till, stands + math.floor((us - ARGV[4]) / 1000))
+  till = math.max(till, kept + math.floor((us - ARGV[4]) / 1000))
 end
 keep(owner, till)
 
 -- What those of ours that died have been allowed for is cut to a place's lease once
 -- no waiter of Redisson is before them any more.
-local most = math.max(place, 15000)
-local highest = redis.call('ZREVRANGE', timeout, 0, 0)[1]
-if highest and score(highest) > now + most then
-  for _, entry in ipairs(redis.call('LRANGE', queue, 0, 127)) do
-    if redisson(entry) then break end
-    if (score(entry) or 0) > now + most then keep(entry, now + most) end
+if ARGV[6] == '1' or entered == 1 then
+  local most = now + math.max(place, 15000)
+  local highest = redis.call('ZREVRANGE', timeout, 0, 0)[1]
+  if score(highest) > most then
+    for _, entry in ipairs(redis.call('LRANGE', queue, 0, 127)) do
+      if redisson(entry) then break end
+      if (score(entry) or 0) > most then keep(entry, most) end
+    end
   end
 end
 

@@ -15,6 +15,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local dropped = 0
 local head = redis.call('LINDEX', queue, 0)
+local first = head
 while head and dropped < 32 and (tonumber(redis.call('ZSCORE', timeout, head)) or 0) <= now do
   redis.call('LPOP', queue)
   redis.call('ZREM', timeout, head)
@@ -27,13 +28,13 @@ if left then redis.call('LREM', queue, 0, owner) end
 if holds then redis.call('DEL', name) end -- never refused for want of memory
 if not holds and not left then
   redis.call('HDEL', name, owner) -- changes nothing; a replica must not answer for the lock
-  if dropped == 0 then return {forced and 0 or -1, 0} end
 end
 
-if redis.call('EXISTS', name) == 0 then
-  head = redis.call('LINDEX', queue, 0)
-  local told = head and redis.pcall(ARGV[2], ARGV[3] .. head, '0')
-  if type(told) == 'table' and told.err then return {2, told.err} end
+-- Who was the first one before has been told before.
+head = redis.call('LINDEX', queue, 0)
+if head and (holds or head ~= first) and redis.call('EXISTS', name) == 0 then
+  local told = redis.pcall(ARGV[2], ARGV[3] .. head, '0')
+  if (holds or left) and type(told) == 'table' and told.err then return {2, told.err} end
 end
 if not holds and not left then return {forced and 0 or -1, 0} end
 return {1, 0}

@@ -23,16 +23,20 @@ func TestSlotIsRedisSlot(t *testing.T) {
 	}
 }
 
-func TestChannelIsRedissons(t *testing.T) {
-	for name, want := range map[string]string{
-		"order:7":  "redisson_lock__channel:{order:7}",
-		"{shop}:7": "redisson_lock__channel:{shop}:7",
-		"a{b":      "redisson_lock__channel:a{b",
-		"a}b":      "redisson_lock__channel:{a}b}",
-		"plain":    "redisson_lock__channel:{plain}",
+func TestCompanionsAreRedissons(t *testing.T) {
+	for prefix, companion := range map[string]func(string) string{
+		"redisson_lock__channel": Channel, "redisson_lock_queue": Queue, "redisson_lock_timeout": Timeout,
 	} {
-		if got := Channel(name); got != want {
-			t.Errorf("Channel(%q): got %q, want %q", name, got, want)
+		for name, want := range map[string]string{
+			"order:7":  ":{order:7}",
+			"{shop}:7": ":{shop}:7",
+			"a{b":      ":a{b",
+			"a}b":      ":{a}b}",
+			"plain":    ":{plain}",
+		} {
+			if got := companion(name); got != prefix+want {
+				t.Errorf("of %q: got %q, want %q", name, got, prefix+want)
+			}
 		}
 	}
 }
@@ -59,8 +63,11 @@ func FuzzOneSlot(f *testing.F) {
 		if !strings.ContainsAny(name, "{}") && !OneSlot(name) && name != "" {
 			t.Errorf("OneSlot(%q): got false for a name without braces", name)
 		}
-		if OneSlot(name) && Slot(name) != Slot(Channel(name)) {
-			t.Errorf("%q: key and channel in two slots", name)
+		for _, companion := range []func(string) string{Channel, Queue, Timeout} {
+			if OneSlot(name) != (Slot(name) == Slot(companion(name))) {
+				t.Errorf("OneSlot(%q): got %v, but its key is in slot %d, %s in %d",
+					name, OneSlot(name), Slot(name), companion(name), Slot(companion(name)))
+			}
 		}
 	})
 }
