@@ -22,6 +22,7 @@ type kind struct {
 // kinds are those that the cases run for.
 var kinds = []kind{
 	{name: "RLock", java: "lock", members: 1},
+	{name: "FairLock", java: "fair", members: 1},
 }
 
 // group tells whether it is one of several locks. In Java such a lock cannot be asked
@@ -48,6 +49,7 @@ type bout struct {
 	first, second party
 	name          string // of a lock that no other bout has
 	spec          spec
+	caseName      string
 }
 
 // A testCase is a promise that holds whichever side is first.
@@ -83,7 +85,7 @@ func runCase(t *testing.T, s *site, k kind, c testCase, javaFirst bool) {
 	t.Run(fmt.Sprintf("%s/%s/%s/%s", s.name, k.name, c.name, direction), func(t *testing.T) {
 		t.Parallel()
 		defer func() { results.add(k.name, c.name, direction, s, !t.Failed()) }()
-		b := &bout{T: t, site: s, kind: k}
+		b := &bout{T: t, site: s, kind: k, caseName: c.name}
 		b.name = fmt.Sprintf("%s %d", c.name, lockNumber.Add(1))
 		b.spec = k.spec(b.name)
 		b.first, b.second = b.parties(javaFirst, settings{})

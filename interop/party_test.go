@@ -210,6 +210,12 @@ func (p *goParty) lock(s spec) holdfast.Lock {
 // goKinds makes the locks of each kind that the library has.
 var goKinds = map[string]func(p *goParty, names []string) holdfast.Lock{
 	"lock": func(p *goParty, names []string) holdfast.Lock { return p.client.RLock(names[0]) },
+	"fair": func(p *goParty, names []string) holdfast.Lock {
+		if p.waiterLease > 0 {
+			return p.client.FairLock(names[0], holdfast.WithWaiterLease(p.waiterLease))
+		}
+		return p.client.FairLock(names[0])
+	},
 }
 
 type goActor struct {

@@ -12,8 +12,9 @@ import (
 var results tally
 
 type tally struct {
-	mu   sync.Mutex
-	rows []row
+	mu    sync.Mutex
+	rows  []row
+	notes []string
 }
 
 type row struct {
@@ -42,9 +43,20 @@ func (t *tally) add(kind, name, direction string, s *site, passed bool) {
 	t.rows[i].cells[key] = c
 }
 
+// note keeps a line for the log.
+func (t *tally) note(format string, args ...any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.notes = append(t.notes, fmt.Sprintf(format, args...))
+}
+
 // print writes the table: a row a case, a column for each site and direction.
 func (t *tally) print(out io.Writer) {
 	fmt.Fprintf(out, "\n%s\n", t.table())
+	slices.Sort(t.notes)
+	for _, note := range t.notes {
+		fmt.Fprintln(out, note)
+	}
 	passed, failed := 0, 0
 	for _, r := range t.rows {
 		for _, c := range r.cells {
