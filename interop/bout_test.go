@@ -29,6 +29,11 @@ var kinds = []kind{
 // anything, nor forced.
 func (k kind) group() bool { return k.members > 1 }
 
+// in tells whether it is one of these, separated by spaces; empty is all.
+func (k kind) in(some string) bool {
+	return some == "" || slices.Contains(strings.Fields(some), k.java)
+}
+
 // spec is the lock of that name: of a group, members in slots of their own.
 func (k kind) spec(name string) spec {
 	if !k.group() {
@@ -66,7 +71,7 @@ func runCases(t *testing.T, cases []testCase) {
 	for _, s := range sites {
 		for _, k := range kinds {
 			for _, c := range cases {
-				if c.kinds != "" && !slices.Contains(strings.Fields(c.kinds), k.java) {
+				if !k.in(c.kinds) {
 					continue
 				}
 				for _, javaFirst := range []bool{false, true} {
@@ -78,19 +83,29 @@ func runCases(t *testing.T, cases []testCase) {
 }
 
 func runCase(t *testing.T, s *site, k kind, c testCase, javaFirst bool) {
-	direction := "Go first"
+	first := "Go"
 	if javaFirst {
-		direction = "Java first"
+		first = "Java"
 	}
-	t.Run(fmt.Sprintf("%s/%s/%s/%s", s.name, k.name, c.name, direction), func(t *testing.T) {
+	t.Run(caseName(s, k, c.name, first), func(t *testing.T) {
 		t.Parallel()
-		defer func() { results.add(k.name, c.name, direction, s, !t.Failed()) }()
-		b := &bout{T: t, site: s, kind: k, caseName: c.name}
-		b.name = fmt.Sprintf("%s %d", c.name, lockNumber.Add(1))
-		b.spec = k.spec(b.name)
+		defer func() { results.add(k.name, c.name, first+" first", s, !t.Failed()) }()
+		b := newBout(t, s, k, c.name)
 		b.first, b.second = b.parties(javaFirst, settings{})
 		c.run(b)
 	})
+}
+
+func caseName(s *site, k kind, name, first string) string {
+	return fmt.Sprintf("%s/%s/%s/%s first", s.name, k.name, name, first)
+}
+
+// newBout is one without its parties.
+func newBout(t *testing.T, s *site, k kind, caseName string) *bout {
+	b := &bout{T: t, site: s, kind: k, caseName: caseName}
+	b.name = fmt.Sprintf("%s %d", caseName, lockNumber.Add(1))
+	b.spec = k.spec(b.name)
+	return b
 }
 
 // parties gives one on each side with those settings, in the bout's order.

@@ -44,9 +44,7 @@ func serveChild() {
 			panic(err)
 		}
 		if q.Op == "open" {
-			parties[q.Client], err = openGo(childRedis(q), settings{
-				watchdog: milliseconds(q.Watchdog), prefix: q.Prefix, waiterLease: milliseconds(q.FairWait),
-			})
+			parties[q.Client], err = openGo(childRedis(q), settings{watchdog: milliseconds(q.Watchdog), prefix: q.Prefix})
 			say(&out, reply{ID: q.ID, Value: json.RawMessage(`"go"`)}, err)
 			continue
 		}

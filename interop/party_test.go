@@ -1,7 +1,6 @@
 package interop
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -96,7 +95,7 @@ func openRemote(a *agent, language string, s *site, with settings) (*remoteParty
 	got, err := a.call(request{
 		Op: "open", Client: p.name, Cluster: s.cluster != nil, Addresses: s.addresses(), Prefix: with.prefix,
 		Watchdog: with.watchdog.Milliseconds(),
-		FairWait: cmp.Or(with.fairWait, with.waiterLease).Milliseconds(),
+		FairWait: with.fairWait.Milliseconds(),
 	})
 	if err != nil {
 		return nil, err

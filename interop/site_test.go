@@ -88,6 +88,9 @@ func useServer(binary string) (restore func(), err error) {
 
 func closeSites(sites []*site) {
 	for _, s := range sites {
+		for _, p := range s.parties {
+			p.close()
+		}
 		_ = s.admin.Close()
 		if s.cluster != nil {
 			s.cluster.Close()

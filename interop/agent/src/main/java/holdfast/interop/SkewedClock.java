@@ -34,7 +34,7 @@ public final class SkewedClock {
               pool.describe("org.redisson.RedissonFairLock").resolve(),
               ClassFileLocator.ForClassLoader.of(loader))
           .visit(
-              MemberSubstitution.strict()
+              MemberSubstitution.relaxed()
                   .method(named("currentTimeMillis"))
                   .replaceWith(SkewedClock.class.getMethod("now"))
                   .on(any()))
