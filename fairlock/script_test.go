@@ -39,11 +39,13 @@ var (
 )
 
 // waits is a try of a waiter, renews its renewal, tries a TryLock without a wait.
-func waits(owner string) script.Op  { return waitsFor(owner, 15*second) }
-func renews(owner string) script.Op { return stand(owner, engine.Place{Lease: 15 * second, Renew: true}) }
-func tries(owner string) script.Op  { return stand(owner, engine.Place{}) }
-func frees(owner string) script.Op  { return driver{}.Release(key, owner, 0, tell) }
-func forces() script.Op             { return driver{}.Force(key, tell) }
+func waits(owner string) script.Op { return waitsFor(owner, 15*second) }
+func renews(owner string) script.Op {
+	return stand(owner, engine.Place{Lease: 15 * second, Renew: true})
+}
+func tries(owner string) script.Op { return stand(owner, engine.Place{}) }
+func frees(owner string) script.Op { return driver{}.Release(key, owner, 0, tell) }
+func forces() script.Op            { return driver{}.Force(key, tell) }
 
 func waitsFor(owner string, lease time.Duration) script.Op {
 	return stand(owner, engine.Place{Lease: lease, Mixed: true})
