@@ -230,9 +230,18 @@ func (c *Cluster) Client(t testing.TB, mutate ...func(*redis.ClusterOptions)) *r
 
 // Announce makes the cluster tell clients this address for the node, that of a
 // proxy in front of it on 127.0.0.1. It returns once every running node tells
-// it. Replicas follow their master through the announced address too. A restart
-// of the node keeps it. Needs Redis 7.0.
+// it, or an error after thirty seconds. Replicas follow their master through the
+// announced address too. A restart of the node keeps it.
+//
+// It needs Redis 7.0 and fails on an older one: a node of 6.2 that runs already
+// takes the new port, tells it to the other nodes, and goes on giving clients
+// the old one for itself.
 func (c *Cluster) Announce(ctx context.Context, node *Server, addr string) error {
+	if major, minor := node.Version(); major < 7 {
+		return node.failed("announce", fmt.Errorf("a running node of Redis %d.%d keeps its announced port, 7.0 is needed", major, minor))
+	}
+	ctx, cancel := context.WithTimeout(ctx, clusterLimit)
+	defer cancel()
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"testing"
 	"time"
 )
 
@@ -41,6 +42,19 @@ var version = sync.OnceValues(func() ([2]int, error) {
 	}
 	return parseVersion(string(text))
 })
+
+// NeedRedis skips a test on a server older than this version, and says what is
+// missing there.
+func NeedRedis(t testing.TB, major, minor int, missing string) {
+	t.Helper()
+	v, err := version()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v[0] < major || v[0] == major && v[1] < minor {
+		t.Skipf("Redis %d.%d, this needs %d.%d: %s", v[0], v[1], major, minor, missing)
+	}
+}
 
 var versionPattern = regexp.MustCompile(`\bv=(\d+)\.(\d+)\.`)
 
