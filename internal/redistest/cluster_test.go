@@ -38,8 +38,23 @@ func TestClusterMovesSlots(t *testing.T) {
 	if err := from.Do(ctx, "GET", "{orders}2").Err(); err == nil || !strings.HasPrefix(err.Error(), "ASK ") {
 		t.Errorf("a free key of a slot on the move: got %v, want ASK", err)
 	}
-	if err := from.Do(ctx, "MGET", "orders", "{orders}2").Err(); err == nil || !strings.HasPrefix(err.Error(), "TRYAGAIN") {
-		t.Errorf("half the keys of a slot on the move: got %v, want TRYAGAIN", err)
+	// Redis 6.2 sends a client that names a key it has and one that it has not to the
+	// new node, which answers what 7.0 answers at once.
+	want := "TRYAGAIN "
+	if major, _ := from.Version(); major < 7 {
+		want = "ASK "
+	}
+	half := []any{"MGET", "orders", "{orders}2"}
+	if err := from.Do(ctx, half...).Err(); err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("half the keys of a slot on the move: got %v, want %s", err, want)
+	}
+	asking := to.Client(t, once).Pipeline()
+	asking.Do(ctx, "ASKING")
+	if err := asking.Do(ctx, half...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := asking.Exec(ctx); err == nil || !strings.HasPrefix(err.Error(), "TRYAGAIN ") {
+		t.Errorf("the same of the new node: got %v, want TRYAGAIN", err)
 	}
 	if err := c.FinishMove(ctx, slot, from, to); err != nil {
 		t.Fatal(err)

@@ -75,8 +75,9 @@ func (c *Cluster) MoveSlot(t testing.TB, slot int, from, to *Server) {
 }
 
 // BeginMove opens the migration of a slot: from now on the source answers ASK
-// for keys of the slot that it does not have, and TRYAGAIN when it has some of
-// a command's keys.
+// for keys of the slot that it does not have. When it has some of a command's
+// keys, it answers TRYAGAIN; before Redis 7.0 it answers ASK then too, and the
+// target TRYAGAIN.
 func (c *Cluster) BeginMove(ctx context.Context, slot int, from, to *Server) error {
 	fromID, ok1 := c.id(from)
 	toID, ok2 := c.id(to)
@@ -105,8 +106,10 @@ func (c *Cluster) MoveKeys(ctx context.Context, from, to *Server, keys ...string
 
 // FinishMove carries over the slot's remaining keys and gives the slot to its
 // new master. The running masters know it when FinishMove returns; replicas
-// hear of it within a second.
+// hear of it within a second. It gives up after thirty seconds.
 func (c *Cluster) FinishMove(ctx context.Context, slot int, from, to *Server) error {
+	ctx, cancel := context.WithTimeout(ctx, clusterLimit)
+	defer cancel()
 	for {
 		keys, err := from.Do(ctx, "CLUSTER", "GETKEYSINSLOT", slot, 100).StringSlice()
 		if err != nil {
