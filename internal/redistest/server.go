@@ -205,7 +205,17 @@ func (s *Server) addArgs(args ...string) {
 // Do sends a command over a connection of the server's own, for the test's
 // inspection and configuration. It never retries. A server started with
 // --requirepass refuses it; use a Client then.
-func (s *Server) Do(ctx context.Context, args ...any) *redis.Cmd { return s.admin.Do(ctx, args...) }
+//
+// A dead server is not even dialed: after some refused dials go-redis would make no
+// more for a second, and so find a restarted server dead.
+func (s *Server) Do(ctx context.Context, args ...any) *redis.Cmd {
+	if !s.Running() {
+		cmd := redis.NewCmd(ctx, args...)
+		cmd.SetErr(s.failed("ask", os.ErrProcessDone))
+		return cmd
+	}
+	return s.admin.Do(ctx, args...)
+}
 
 // Client gives a client that is closed when the test ends. Its options are
 // go-redis's defaults unless mutate changes them.

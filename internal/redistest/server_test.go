@@ -53,6 +53,23 @@ func TestServer(t *testing.T) {
 		}
 	})
 
+	t.Run("is asked again as soon as it is back, however often it was asked while dead", func(t *testing.T) {
+		t.Parallel()
+		s := Start(t)
+		s.Kill()
+		for range 200 { // go-redis stops dialing for a second after as many failures as a pool has places
+			if err := s.Do(ctx, "PING").Err(); err == nil {
+				t.Fatal("ping of a dead server: got no error")
+			}
+		}
+		if err := s.Restart(); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Do(ctx, "PING").Err(); err != nil {
+			t.Errorf("ping of the restarted server: %v", err)
+		}
+	})
+
 	t.Run("keeps its data over Stop and Kill if told to", func(t *testing.T) {
 		t.Parallel()
 		s := Start(t, "--appendonly", "yes", "--appendfsync", "always")
