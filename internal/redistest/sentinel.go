@@ -18,9 +18,26 @@ import (
 	"github.com/holdfast-go/holdfast/internal/redistest/loopback"
 )
 
-// failoverLimit is how long a new master may be awaited. A vote that is split
-// is repeated after about two failover-timeouts, six seconds.
-const failoverLimit = 30 * time.Second
+// failoverLimit is how long a new master may be awaited. It takes three seconds:
+// one until the master counts as down, the vote, the promotion. A vote that is
+// split is repeated after about two failover-timeouts, six seconds. A machine that
+// stands still for two seconds puts the sentinels in tilt, in which they do
+// nothing: for thirty seconds before Redis 7.0, for two after (see hurry). A
+// minute covers one tilt and several votes. (A master that dies while a sentinel
+// of Redis 6.2 is in tilt may never be replaced: they want a replica that was cut
+// off at most ten down-after-milliseconds, ten seconds, before they noticed.)
+const failoverLimit = time.Minute
+
+// demotionLimit is how long the old master may take, after the new one is agreed
+// on, until every sentinel counts it as a replica. A sentinel forgets what it knew
+// of the old master, looks at it at once, still sees a master, and demotes it at a
+// later look, if by then it has been one for four publish-periods and was never
+// down meanwhile; that it has obeyed shows at the look after that. Before Redis 7.0
+// a look comes each ten seconds, so a quiet machine takes a little more than
+// twenty; from 7.0 on three to four (see hurry). One stall just before the second
+// look costs thirty seconds of tilt and up to ten until the next look. Together
+// that is a minute.
+const demotionLimit = time.Minute
 
 // A Sentinel is a master with replicas, watched by three sentinels of which two
 // must agree. A server counts as down after one second. Its methods may be
@@ -111,14 +128,17 @@ sentinel failover-timeout %[3]s 3000
 
 // hurry has a sentinel look at its servers and greet the others more often than
 // each ten and two seconds, which are fixed before Redis 7.0: a replaced master
-// is made a replica only after such a look, and counts as one after the next.
+// is made a replica only after such a look, and counts as one after the next (see
+// demotionLimit). It also lets the sentinel act again two seconds after a stall, in
+// place of thirty: on one busy machine a stall tells of no wrong clock, and after
+// thirty seconds no replica of a master that died meanwhile would be good enough.
 func (s *Server) hurry() error {
 	if major, _ := s.Version(); major < 7 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	return s.failed("hurry", s.Do(ctx, "SENTINEL", "DEBUG", "INFO-PERIOD", 500, "PUBLISH-PERIOD", 500).Err())
+	return s.failed("hurry", s.Do(ctx, "SENTINEL", "DEBUG", "INFO-PERIOD", 500, "PUBLISH-PERIOD", 500, "TILT-PERIOD", 2000).Err())
 }
 
 // Close closes all servers, the sentinels first, lest they begin a failover.
@@ -263,8 +283,10 @@ func (s *Server) isMaster(ctx context.Context) bool {
 	return err == nil && len(role) > 0 && role[0] == "master"
 }
 
-// Failover has the sentinels replace the master, which lives on as a replica,
-// and returns the new one. For the death of a master, Kill it and WaitNewMaster.
+// Failover has the sentinels replace the master and returns the new one once they
+// agree on it. The old master lives on: as a second master at first, which the
+// sentinels make a replica after some seconds, ten before Redis 7.0. For the death
+// of a master, Kill it and WaitNewMaster.
 func (s *Sentinel) Failover(t testing.TB) *Server {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), failoverLimit)
@@ -286,7 +308,7 @@ func (s *Sentinel) Failover(t testing.TB) *Server {
 }
 
 // WaitNewMaster waits until the sentinels agree on a master other than old, at
-// most thirty seconds, and returns it.
+// most a minute, and returns it.
 func (s *Sentinel) WaitNewMaster(t testing.TB, old *Server) *Server {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), failoverLimit)
