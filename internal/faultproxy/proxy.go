@@ -31,6 +31,10 @@ type Proxy struct {
 	blackPubSub bool
 }
 
+// closeLimit is far above what Close takes: at most the five seconds of a dial
+// that a server does not answer.
+const closeLimit = 30 * time.Second
+
 // New runs a proxy to the server at this address. It is closed when the test
 // ends; without a test, t is nil, a failure panics, and the caller must Close.
 // A client of a dead server is accepted and reset at once; for a refused dial
@@ -47,8 +51,22 @@ func New(t testing.TB, upstream string, seed uint64) *Proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(p.Close)
+	t.Cleanup(func() { p.closeWithin(t, closeLimit) })
 	return p
+}
+
+func (p *Proxy) closeWithin(t testing.TB, limit time.Duration) {
+	t.Helper()
+	closed := make(chan struct{})
+	go func() { // ends with Close
+		p.Close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(limit):
+		t.Errorf("faultproxy: Close has not ended in %v; connections left: %v", limit, p.Conns())
+	}
 }
 
 // Listen is New without a test: the caller must Close the proxy.

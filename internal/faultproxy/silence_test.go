@@ -24,10 +24,13 @@ func TestBlackHole(t *testing.T) {
 		}
 	}
 	p.BlackHole(true)
-	if err := busy.Incr(t.Context(), "n").Err(); !timedOut(err) {
+	incr := func() error { return busy.Incr(t.Context(), "n").Err() }
+	if err := unanswered(busy, incr); !timedOut(err) {
 		t.Errorf("in the black hole: got %v, want a timeout", err)
 	}
-	if err := dial(t, p, 3).Ping(t.Context()).Err(); !timedOut(err) {
+	late := dial(t, p, 3)
+	late.Options().ReadTimeout = brief
+	if err := late.Ping(t.Context()).Err(); !timedOut(err) {
 		t.Errorf("a new connection in the black hole: got %v, want a timeout", err)
 	}
 	p.BlackHole(false)
@@ -54,7 +57,8 @@ func TestBlackHoleHidesTheServersEnd(t *testing.T) {
 		t.Fatal("the connection does not exist")
 	}
 	s.Kill()
-	if err := c.Ping(t.Context()).Err(); !timedOut(err) {
+	ping := func() error { return c.Ping(t.Context()).Err() }
+	if err := unanswered(c, ping); !timedOut(err) {
 		t.Errorf("ping of a dead server through a black hole: got %v, want a timeout", err)
 	}
 	if p.BlackHoleOne(1000) {
@@ -131,7 +135,7 @@ func TestSubscribeIsHeld(t *testing.T) {
 		p.OnNext("SUBSCRIBE", Gate(open))
 		sub := c.Subscribe(t.Context(), "a", "b")
 		defer sub.Close()
-		redistest.Eventually(t, limit, "the confirmation is held", func() bool { return len(p.Log()) == 1 })
+		happened(t, p, 1)
 		if got, err := sub.ReceiveTimeout(t.Context(), 20*time.Millisecond); !timedOut(err) {
 			t.Errorf("receive at the shut gate: got %v, %v, want a timeout", got, err)
 		}
@@ -149,7 +153,7 @@ func TestMonitorPassesThrough(t *testing.T) {
 	s := redistest.Start(t)
 	p := New(t, s.Addr(), 1)
 	// By hand: go-redis's Monitor has a data race with its own pool.
-	conn, err := net.Dial("tcp", p.Addr())
+	conn, err := net.DialTimeout("tcp", p.Addr(), limit)
 	if err != nil {
 		t.Fatal(err)
 	}
