@@ -284,7 +284,7 @@ func companion(prefix, name string) string {
 // all that can be told.
 func (b *bout) awaitWaiter(s spec) {
 	b.Helper()
-	redistest.Eventually(b, 20*time.Second, fmt.Sprintf("somebody waits for %v", s), func() bool {
+	redistest.Eventually(b, 10*time.Second, fmt.Sprintf("somebody waits for %v", s), func() bool {
 		if s.kind == "fair" {
 			return b.queued(s.names[0]) > 0
 		}

@@ -16,6 +16,7 @@ func TestFairQueue(t *testing.T) {
 		{"queue: a waiter gives up", "fair", waiterGivesUp},
 		{"queue: a waiter is interrupted", "fair", waiterIsInterrupted},
 		{"queue: a single try does not jump", "fair", noJump},
+		{"queue: scores", "fair", scores},
 		{"queue: a place outlives a long wait", "fair", longWait},
 	})
 }
@@ -160,7 +161,7 @@ func waiterIsInterrupted(b *bout) {
 	if l.hands[1].side == "Go" {
 		redistest.Eventually(b, 5*time.Second, "the Go waiter is out of the queue", func() bool { return b.queued(b.name) == 3 })
 	}
-	stays := b.staysFor(l.hands[1])
+	stays := b.staysFor(l.hands[1].owner())
 	holder.unlock()
 	pauses := l.wantServed(20*time.Second, 0, 2, 3)
 	if pauses[0] > stays+1500*time.Millisecond {
@@ -169,15 +170,15 @@ func waiterIsInterrupted(b *bout) {
 	b.wantNothing()
 }
 
-// staysFor tells for how long the waiter's place is kept from now on.
-func (b *bout) staysFor(h *hand) time.Duration {
+// staysFor tells for how long this waiter's place is kept from now on.
+func (b *bout) staysFor(owner string) time.Duration {
 	b.Helper()
 	scores, err := b.site.admin.ZRangeWithScores(b.Context(), companion("redisson_lock_timeout", b.name), 0, -1).Result()
 	if err != nil {
 		b.Fatal(err)
 	}
 	for _, z := range scores {
-		if z.Member == h.owner() {
+		if z.Member == owner {
 			return time.Until(time.UnixMilli(int64(z.Score)))
 		}
 	}
@@ -222,4 +223,41 @@ func longWait(b *bout) {
 		b.Errorf("between turns: got %v, want next to nothing", pauses)
 	}
 	b.wantNothing()
+}
+
+// A place of ours is kept for the waiter lease from now on, and for what Java's
+// waiters before it will take off, and at most one more waiter lease for each of
+// those. Java's place is computed from the one before it, which may be ours.
+func scores(b *bout) {
+	const (
+		javaQuota = 5 * time.Minute
+		goPlace   = 15 * time.Second
+	)
+	holder := b.hand(b.first)
+	holder.acquire(0)
+	l := line{b: b}
+	before, javas := 30*time.Second, 0 // the holder's lease
+	for i := range 4 {
+		h := b.hand([]party{b.second, b.first}[i%2])
+		l.enter(h, "lock", 0)
+		least := goPlace + time.Duration(javas)*javaQuota
+		most := least + time.Duration(javas)*goPlace
+		if h.side == "Java" {
+			least, most = before+javaQuota, before+javaQuota
+			javas++
+		}
+		before = b.staysFor(b.lastQueued())
+		if before > most+200*time.Millisecond || before < least-2*time.Second {
+			b.Errorf("%s: its place is kept for %v, want %v to %v", l.names[i], before, least, most)
+		}
+	}
+	holder.unlock()
+	l.wantServed(10*time.Second, 0, 1, 2, 3)
+	b.wantNothing()
+}
+
+// lastQueued is the owner at the end of the queue.
+func (b *bout) lastQueued() string {
+	owner, _ := b.site.admin.LIndex(b.Context(), companion("redisson_lock_queue", b.name), -1).Result()
+	return owner
 }

@@ -15,6 +15,8 @@ type tally struct {
 	mu    sync.Mutex
 	rows  []row
 	notes []string
+
+	versions map[string]cell // see version
 }
 
 type row struct {
@@ -53,11 +55,18 @@ func (t *tally) note(format string, args ...any) {
 // print writes the table: a row a case, a column for each site and direction.
 func (t *tally) print(out io.Writer) {
 	fmt.Fprintf(out, "\n%s\n", t.table())
+	if len(t.versions) > 0 {
+		fmt.Fprintf(out, "%s\n", t.versionTable())
+	}
 	slices.Sort(t.notes)
 	for _, note := range t.notes {
 		fmt.Fprintln(out, note)
 	}
 	passed, failed := 0, 0
+	for _, c := range t.versions {
+		passed += c.passed
+		failed += c.failed
+	}
 	for _, r := range t.rows {
 		for _, c := range r.cells {
 			passed += c.passed
@@ -116,5 +125,19 @@ func (c cell) String() string {
 	}
 }
 
-// compare tells whether docs/wire-format.md shows this very table.
-func (t *tally) compare(everything bool) int { return 0 }
+// compare tells whether docs/wire-format.md shows these very tables. Only a run of
+// everything can, on the servers that the page is about.
+func (t *tally) compare(out io.Writer) (code int) {
+	head, _, _ := strings.Cut(t.table(), "\n")
+	if !*update && !document.has(head) {
+		fmt.Fprintf(out, "%s has its tables from other servers, so they were not compared\n", document.path)
+		return 0
+	}
+	for name, got := range map[string]string{"table": t.table(), "versions": t.versionTable()} {
+		if problem := document.compare(name, got); problem != "" {
+			fmt.Fprintln(out, problem)
+			code = 1
+		}
+	}
+	return code
+}

@@ -36,7 +36,7 @@ func wakeUps(b *bout, unlock func(*hand) answer) {
 		} else {
 			freed = b.hand(b.first).call("forceUnlock", 0, 0)
 		}
-		got := b.soon(came, 40*time.Second)
+		got := b.soon(came, 20*time.Second) // a lost message costs Java 30 s, which need not be repeated
 		if got.err != nil || !got.ok {
 			b.Fatalf("the waiter: got %v, %v, want the lock", got.ok, got.err)
 		}
