@@ -169,8 +169,6 @@ type goParty struct {
 	clientID    string
 }
 
-var goClientNumber atomic.Int64
-
 func openGo(rdb redis.UniversalClient, with settings) (*goParty, error) {
 	options := []holdfast.Option{
 		holdfast.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil))),

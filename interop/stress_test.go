@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -30,10 +31,13 @@ type stressTally struct {
 
 const (
 	stressWorkers = 8 // on each side
-	stressTime    = 15 * time.Second
 	stressWait    = 5 * time.Second
 	stressLease   = 20 * time.Second
 )
+
+// stressTime is short, so that the whole run stays short: "scripts/interop.sh -run Stress
+// -stress 60s" is the long one.
+var stressTime = flag.Duration("stress", 20*time.Second, "how long the stress lasts")
 
 // Threads and goroutines on few names, plain, timed, leased and re-entrant, each with
 // a counter that only the lock protects and a key that shows who is inside.
@@ -118,7 +122,7 @@ func checkStress(t *testing.T, s *site, targets []stressTarget, tallies []stress
 		}
 	}
 	for j, target := range targets {
-		t.Logf("%v: %d sections in Go, %d in Java", target, perTarget(tallies[:stressWorkers], j), perTarget(tallies[stressWorkers:], j))
+		results.note("stress, %s, %v: %d sections in Go, %d in Java", s.name, target.Names, perTarget(tallies[:stressWorkers], j), perTarget(tallies[stressWorkers:], j))
 	}
 	if sides[0] == 0 || sides[1] == 0 {
 		t.Errorf("got %d sections in Go and %d in Java, want progress on both sides", sides[0], sides[1])
@@ -158,7 +162,7 @@ type stressWorker struct {
 
 func (w *stressWorker) run(targets []stressTarget) stressTally {
 	w.tally.PerTarget = make([]int, len(targets))
-	for end := time.Now().Add(stressTime); time.Now().Before(end); {
+	for end := time.Now().Add(*stressTime); time.Now().Before(end); {
 		chosen := w.random.IntN(len(targets))
 		w.once(targets[chosen], &w.tally.PerTarget[chosen])
 	}
