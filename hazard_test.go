@@ -27,6 +27,10 @@ func TestMain(m *testing.M) {
 		runProcess() // a child of a hazard test
 		return
 	}
+	if os.Getenv(fairProcessArgs) != "" {
+		runFairProcess() // a child of a fair lock's test
+		return
+	}
 	flag.Parse()
 	given := false
 	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })

@@ -20,7 +20,7 @@ end
 if not string.match(ARGV[4], '^%d+$') or #ARGV[4] > 16 then
   return redis.error_reply('ERR time must be a whole number of microseconds of at most 16 digits, got ' .. ARGV[4])
 end
-local lease, place = tonumber(ARGV[1]), tonumber(ARGV[3])
+local lease, place, renew = tonumber(ARGV[1]), tonumber(ARGV[3]), ARGV[5] == '1'
 local time = redis.call('TIME')
 local us = time[1] * 1000000 + time[2]
 local now = math.floor(us / 1000)
@@ -32,32 +32,45 @@ local function redisson(entry)
   return string.sub(entry, 15, 15) == '4' and string.match(entry, '^%x%x%x%x%x%x%x%x%-%x%x%x%x%-4%x%x%x%-%x%x%x%x%-%x%x%x%x%x%x%x%x%x%x%x%x:')
 end
 
+-- All that is read comes first. While a slot moves, a script runs where all of its keys
+-- are; a key that it has emptied is not there any more, and asking for it is an error.
 local held = redis.call('EXISTS', name) == 1
 local count = held and redis.call('HGET', name, owner)
 if count and not tonumber(count) then return redis.error_reply('ERR hash value is not an integer') end
+local ttl = held and redis.call('PTTL', name) or 0
+local length = redis.call('LLEN', queue)
+local position = place > 0 and redis.call('LPOS', queue, owner)
+local kept = score(owner)
 
 -- Heads whose time is over have left without saying so; not the caller, it is there. Not
 -- more in one call than take no time.
-local dropped = 0
-local head = redis.call('LINDEX', queue, 0)
-while head and head ~= owner and dropped < 32 and (score(head) or 0) <= now do
-  redis.call('LPOP', queue)
-  redis.call('ZREM', timeout, head)
-  dropped = dropped + 1
-  head = redis.call('LINDEX', queue, 0)
+local dead = {}
+local head
+for _, entry in ipairs(redis.call('LRANGE', queue, 0, 32)) do
+  head = entry
+  if entry == owner or #dead == 32 or (score(entry) or 0) > now then break end
+  dead[#dead + 1], head = entry, nil
 end
-local length = redis.call('LLEN', queue)
+local function drop()
+  for _, entry in ipairs(dead) do
+    redis.call('LPOP', queue)
+    redis.call('ZREM', timeout, entry)
+  end
+  -- It is the first one now. Without the message its timer tells it.
+  if not held and #dead > 0 and head and head ~= owner then redis.pcall(ARGV[7], ARGV[8] .. head, '0') end
+  length = length - #dead
+end
 
 if count then
   -- An earlier copy of this call took the lock.
-  if ARGV[5] == '1' then return {0, 0, us, 0, length, 0, 0} end
-  redis.call('PEXPIRE', name, math.max(lease, redis.call('PTTL', name)))
+  drop()
+  if renew then return {0, 0, us, 0, length, 0, 0} end
+  redis.call('PEXPIRE', name, math.max(lease, ttl))
   return {1, tonumber(count), us, 0, length, 0, 0}
 end
 
-local kept = score(owner)
-local position = place > 0 and redis.call('LPOS', queue, owner)
-if not held and ARGV[5] ~= '1' and (not head or head == owner) then
+if not held and not renew and (not head or head == owner) then
+  drop()
   if head then
     redis.call('LPOP', queue)
     redis.call('ZREM', timeout, owner)
@@ -72,38 +85,32 @@ if not held and ARGV[5] ~= '1' and (not head or head == owner) then
   return {1, 1, us, 0, length, 0, position and 0 or 1}
 end
 
-if not held and dropped > 0 and head and head ~= owner then
-  redis.pcall(ARGV[7], ARGV[8] .. head, '0') -- it is the first one now; without the message its timer tells it
-end
-local ttl = held and redis.call('PTTL', name) or 0
-if place == 0 then
+if place == 0 or renew and not position then
   redis.call('HDEL', name, owner) -- changes nothing, but only a master may say that the lock is taken
-  return {0, ttl, us, 0, length, 0, 0}
-end
-if ARGV[5] == '1' and not position then
-  redis.call('HDEL', name, owner)
+  drop()
+  if place == 0 then return {0, ttl, us, 0, length, 0, 0} end
   return {-1, 0, us, 0, length, 0, 0}
 end
 
 local entered = 0
-if position then
-  position = position + 1
-else
+if not position then
   redis.call('RPUSH', queue, owner)
   local set = redis.pcall('ZADD', timeout, string.format('%.0f', now + place), owner)
   if type(set) == 'table' and set.err then
     redis.call('LREM', queue, 0, owner) -- Redisson would wait for ever behind an entry without a score
     return set
   end
-  length, entered, kept = length + 1, 1, nil
-  position = length
+  position, length, entered, kept = length, length + 1, 1, nil
 end
+drop()
+position = position - #dead + 1
 
 -- A waiter of Redisson that is granted the lock, or gives up, takes its own quota off the
 -- score of everybody behind it, so our place behind it is kept for that much longer.
--- Its quota is its score less its predecessor's, which is too little where the predecessor
--- is one of ours, renewed since, or gone: then a larger one counts as 5 minutes at least,
--- what its lock() has. Who of ours came before us may have seen more of it.
+-- Its quota is its score less its predecessor's. Where the predecessor is one of ours,
+-- renewed since, or gone, that becomes less while it waits. Then a large one counts as
+-- 5 minutes, what its lock() has, or twice if more than that is left. Who of ours came
+-- before us may have seen more of it.
 local mixed, allowed = 0, 0
 if ARGV[6] == '1' or entered == 1 then
   local before, theirs = now + math.max(ttl, 0), false
@@ -113,8 +120,10 @@ if ARGV[6] == '1' or entered == 1 then
       mixed = 1
       if i > 1 then before, theirs = score(entries[i - 1]) or now, redisson(entries[i - 1]) end
       local quota = (score(entry) or now) - before
-      if quota > place then quota = quota + place end
-      if quota > place and not theirs then quota = math.max(quota, 300000) end
+      if quota > place then
+        if not theirs then quota = quota > 300000 + place and 2 * quota or 300000 end
+        quota = quota + place
+      end
       allowed = allowed + math.max(quota, 0)
     elseif mixed == 1 then
       allowed = math.max(allowed, (score(entry) or now) - now - place)

@@ -61,16 +61,18 @@
 // so that what those take off leaves it a waiter lease. A quota is the difference of two
 // neighbours' scores. That is exact between two of Redisson's. Where one of ours, or
 // nobody, stands before Redisson's waiter, the difference shrinks as time passes,
-// so a large one counts as 5 minutes at least, and what was allowed at first stays
-// allowed until it is taken off. A small one (below our waiter lease) is taken as it
-// is. Once no waiter of Redisson is before our entries, whichever of our clients looks
-// cuts their scores to a waiter lease.
+// so a large one counts as 5 minutes, or as twice what is left if that is more. A small one
+// (below our waiter lease) is taken as it is. What was allowed at first stays allowed until
+// it is taken off, also to those of ours that come later. Once no waiter of Redisson
+// is before our entries, any waiter of ours that came behind Redisson's, and any that
+// comes, cuts their scores to its waiter lease, or 15 seconds if that is less.
 //
 // What follows: a waiter of ours that lives keeps its place behind Redisson's, with long
-// and short quotas; except behind one that had waited for most of a quota longer
-// than our waiter lease when ours came. One of ours that died costs its waiter lease,
-// also if only Redisson's waiters are there to notice; if it died behind a waiter of
-// Redisson with a quota longer than that, up to five minutes more, unless another client of
+// and short quotas; except behind one that had waited for nearly all of a quota longer
+// than our waiter lease when ours came, or for half of one longer than 5 minutes.
+// One of ours that died costs its waiter lease, also if only Redisson's waiters are there
+// to notice; if it died behind a waiter of Redisson with a quota longer than that, up to five
+// minutes more, or as much more as the quota if that is longer, unless another client of
 // ours looks. A dead waiter of Redisson costs what Redisson gives it.
 //
 // Redisson's waiters judge staleness by the clock of their own process: one that runs fast

@@ -137,24 +137,32 @@ func (q *queue) allowance(now, lease int64, before []string) (allowed int64) {
 			from = q.scores[before[i-1]]
 		}
 		quota := q.scores[entry] - from
-		switch neighbours := i > 0 && ofRedisson(before[i-1]); {
-		case quota > lease && neighbours:
+		if quota > lease {
+			if i == 0 || !ofRedisson(before[i-1]) {
+				quota = counted(quota, lease)
+			}
 			quota += lease
-		case quota > lease:
-			quota = max(quota+lease, 300000)
 		}
 		allowed += max(quota, 0)
 	}
 	return allowed
 }
 
+// counted is what a quota of which that is left counts as, beside our waiter lease.
+func counted(left, lease int64) int64 {
+	if left > 300000+lease {
+		return 2 * left
+	}
+	return 300000
+}
+
 // freed is what release.lua is to do; owner "" is a force-unlock.
 func (q *queue) freed(now int64, owner string) (code int64, told string) {
 	first := q.head()
-	q.drop(now, "")
 	held := q.owner != "" && (owner == "" || q.owner == owner)
 	left := slices.Contains(q.line, owner)
 	q.out(owner)
+	q.drop(now, "")
 	if held {
 		q.owner = ""
 	}
@@ -571,8 +579,8 @@ func (w *world) hears(p *party, before queue, answer []int64, us int64) {
 	}
 }
 
-// excuses tells whether one of Redisson's before it looks as if its quota were short,
-// though it is not: the known limit.
+// excuses tells whether one of Redisson's that had waited when p came looks as if its
+// quota were much smaller than it is: the known limit.
 func (w *world) excuses(q queue, now int64, p *party) bool {
 	for i, entry := range q.line {
 		j := slices.IndexFunc(w.parties, func(o *party) bool { return o.id == entry })
@@ -583,7 +591,8 @@ func (w *world) excuses(q queue, now int64, p *party) bool {
 		if i > 0 {
 			from = q.scores[q.line[i-1]]
 		}
-		if q.scores[entry]-from <= p.lease {
+		left := q.scores[entry] - from
+		if left <= p.lease || counted(left, p.lease) < w.parties[j].quota {
 			return true
 		}
 	}

@@ -8,33 +8,42 @@
 --          {2, text} freed or left, but the next one could not be told
 local name, queue, timeout, owner = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
 local forced = owner == ''
-local holds
-if forced then holds = redis.call('HLEN', name) > 0 else holds = redis.call('HGET', name, owner) end
-
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local dropped = 0
-local head = redis.call('LINDEX', queue, 0)
-local first = head
-while head and dropped < 32 and (tonumber(redis.call('ZSCORE', timeout, head)) or 0) <= now do
-  redis.call('LPOP', queue)
-  redis.call('ZREM', timeout, head)
-  dropped = dropped + 1
-  head = redis.call('LINDEX', queue, 0)
+
+-- All that is read comes first, see acquire.lua.
+local held = redis.call('HLEN', name) > 0
+local holds = held and (forced or redis.call('HGET', name, owner))
+local waits = not forced and redis.call('ZSCORE', timeout, owner)
+local dead = {}
+local first, head
+for i, entry in ipairs(redis.call('LRANGE', queue, 0, 33)) do
+  if i == 1 then first = entry end
+  if entry == owner then
+    waits = true
+  else
+    head = entry
+    if #dead == 32 or (tonumber(redis.call('ZSCORE', timeout, entry)) or 0) > now then break end
+    dead[#dead + 1], head = entry, nil
+  end
 end
 
-local left = not forced and redis.call('ZREM', timeout, owner) == 1
-if left then redis.call('LREM', queue, 0, owner) end
-if holds then redis.call('DEL', name) end -- never refused for want of memory
-if not holds and not left then
+if waits then
+  redis.call('ZREM', timeout, owner)
+  redis.call('LREM', queue, 0, owner)
+end
+for _, entry in ipairs(dead) do
+  redis.call('LPOP', queue)
+  redis.call('ZREM', timeout, entry)
+end
+if holds then
+  redis.call('DEL', name) -- never refused for want of memory
+elseif not waits then
   redis.call('HDEL', name, owner) -- changes nothing; a replica must not answer for the lock
 end
 
 -- Who was the first one before has been told before.
-head = redis.call('LINDEX', queue, 0)
-if head and (holds or head ~= first) and redis.call('EXISTS', name) == 0 then
-  local told = redis.pcall(ARGV[2], ARGV[3] .. head, '0')
-  if (holds or left) and type(told) == 'table' and told.err then return {2, told.err} end
-end
-if not holds and not left then return {forced and 0 or -1, 0} end
+local told = head and (holds or not held and head ~= first) and redis.pcall(ARGV[2], ARGV[3] .. head, '0')
+if not holds and not waits then return {forced and 0 or -1, 0} end
+if type(told) == 'table' and told.err then return {2, told.err} end
 return {1, 0}
