@@ -23,6 +23,11 @@ const slotCount = 16384
 // clusterLimit is how long a cluster or a set of sentinels may take to come up.
 const clusterLimit = 30 * time.Second
 
+// lookLimit is how long one look at the servers of a cluster or at sentinels may
+// take. It takes milliseconds; on a busy machine a second was too short. A paused
+// server uses it up.
+const lookLimit = 3 * time.Second
+
 // A Cluster is a Redis Cluster on this machine. A node counts as failed after
 // one second. Its methods may be called from any goroutine.
 type Cluster struct {
@@ -153,7 +158,7 @@ func (c *Cluster) Healthy() error {
 }
 
 func (c *Cluster) eachRunning(check func(context.Context, *Server) error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), lookLimit)
 	defer cancel()
 	return together(len(c.Nodes), func(i int) error {
 		if !c.Nodes[i].Running() {

@@ -136,7 +136,7 @@ func (s *Server) hurry() error {
 	if major, _ := s.Version(); major < 7 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
 	defer cancel()
 	return s.failed("hurry", s.Do(ctx, "SENTINEL", "DEBUG", "INFO-PERIOD", 500, "PUBLISH-PERIOD", 500, "TILT-PERIOD", 2000).Err())
 }
@@ -148,7 +148,7 @@ func (s *Sentinel) Close() {
 }
 
 func (s *Sentinel) replicasUp() error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), lookLimit)
 	defer cancel()
 	for _, node := range s.Nodes {
 		if !node.Running() {
@@ -168,7 +168,7 @@ func (s *Sentinel) Healthy() error {
 	if err := s.replicasUp(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), lookLimit)
 	defer cancel()
 	for _, watcher := range s.Sentinels {
 		if !watcher.Running() {
@@ -253,7 +253,7 @@ func (s *Sentinel) Client(t testing.TB, mutate ...func(*redis.FailoverOptions)) 
 // Master is the server that every running sentinel names as the master, if it
 // sees itself as one: nil otherwise, as during a failover.
 func (s *Sentinel) Master() *Server {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), lookLimit)
 	defer cancel()
 	named := ""
 	for _, watcher := range s.Sentinels {

@@ -5,14 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-	"time"
 )
 
 // MasterOf finds the node that serves the key now, by what the running nodes
 // say of themselves: nil while none does, as during a failover. Of two that
 // claim it, the one with the later epoch counts, as it will win.
 func (c *Cluster) MasterOf(key string) *Server {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), lookLimit)
 	defer cancel()
 	var master *Server
 	epoch := -1
@@ -27,7 +26,7 @@ func (c *Cluster) MasterOf(key string) *Server {
 
 // ReplicasOf finds the running replicas of a master.
 func (c *Cluster) ReplicasOf(master *Server) []*Server {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), lookLimit)
 	defer cancel()
 	id, _ := c.id(master)
 	var replicas []*Server
