@@ -79,6 +79,7 @@ func startAgent(version string, options ...string) (*agent, error) {
 	args := append([]string{
 		"-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto",
 		"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true",
+		"-Dorg.slf4j.simpleLogger.log.org.redisson.Redisson=off", // says of each RedLock that it is deprecated
 	}, options...)
 	args = append(args, "-cp", filepath.Join("agent", "target", "agent.jar")+":"+filepath.Join(libraries, "*"), "holdfast.interop.Agent")
 	return launchAgent(exec.Command("java", args...))

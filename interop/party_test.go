@@ -85,6 +85,7 @@ type remoteParty struct {
 	name     string
 	clientID string
 	language string
+	members  []string // clients of a group's members; empty: itself
 }
 
 var clientNumber, workerNumber atomic.Int64
@@ -128,7 +129,7 @@ func (r *remoteActor) interrupt() {
 
 func (r *remoteActor) do(c call) answer {
 	q := request{
-		Op: c.op, Client: r.party.name, Worker: r.worker, Kind: c.lock.kind, Names: c.lock.names,
+		Op: c.op, Client: r.party.name, Worker: r.worker, Kind: c.lock.kind, Names: c.lock.names, Clients: r.party.members,
 		WaitMillis: c.wait.Milliseconds(), LeaseMillis: c.lease.Milliseconds(),
 	}
 	if c.op == "lockInterruptibly" {
@@ -167,6 +168,7 @@ type goParty struct {
 	client      *holdfast.Client
 	waiterLease time.Duration
 	clientID    string
+	members     []*goParty // of its groups, one each; empty: itself
 }
 
 func openGo(rdb redis.UniversalClient, with settings) (*goParty, error) {
@@ -213,6 +215,18 @@ var goKinds = map[string]func(p *goParty, names []string) holdfast.Lock{
 		}
 		return p.client.FairLock(names[0])
 	},
+	"multi": func(p *goParty, names []string) holdfast.Lock {
+		return any(p.client).(grouper).MultiLock(p.memberLocks(names)...)
+	},
+	"red": func(p *goParty, names []string) holdfast.Lock {
+		return any(p.client).(grouper).RedLock(p.memberLocks(names)...)
+	},
+}
+
+// grouper is what a client will be that has groups.
+type grouper interface {
+	MultiLock(locks ...holdfast.Lock) holdfast.Lock
+	RedLock(locks ...holdfast.Lock) holdfast.Lock
 }
 
 type goActor struct {

@@ -55,18 +55,21 @@ func TestStress(t *testing.T) {
 }
 
 // stressTargets are few names for each kind. Kinds do not share a name, but the
-// members of a group overlap with those of another.
+// members of a multi lock overlap with those of another. (Majorities of two overlapping
+// red locks may have no member in common, and then exclude nobody.)
 func stressTargets() (targets []stressTarget) {
 	for _, k := range kinds {
 		if !k.group() {
 			targets = append(targets, stressTarget{k.java, []string{"stress " + k.java}})
 			continue
 		}
-		name := func(i int) string { return fmt.Sprintf("stress %s %d", k.java, i%(k.members+1)) }
 		for first := range 2 {
+			if first > 0 && k.java == "red" {
+				break
+			}
 			target := stressTarget{Kind: k.java}
 			for i := range k.members {
-				target.Names = append(target.Names, name(first*2+i))
+				target.Names = append(target.Names, fmt.Sprintf("stress %s %d", k.java, first+i))
 			}
 			targets = append(targets, target)
 		}

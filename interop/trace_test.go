@@ -19,13 +19,13 @@ func TestTraces(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			for _, k := range kinds {
-				if k.group() && s.cluster != nil {
-					continue // its members are on several servers, so there is no order among them
+				if k.group() {
+					continue // its members are plain locks
 				}
 				for _, side := range []string{"Java", "Go"} {
 					t.Run(k.name+"/"+side, func(t *testing.T) {
 						b := newBout(t, s, k, "trace")
-						got := (&trace{bout: b, party: s.party(t, side, settings{})}).run()
+						got := (&trace{bout: b, side: side}).run()
 						if s.cluster != nil {
 							got = plain(t, got)
 						}
@@ -53,7 +53,7 @@ func plain(t *testing.T, text string) string {
 // A trace is one scene: its lines by deed.
 type trace struct {
 	*bout
-	party party
+	side  string
 	lines func() []string
 	seen  int
 	told  []string
@@ -68,7 +68,8 @@ func (tr *trace) run() string {
 		tr.other = fmt.Sprintf("%s other %d", tr.name, i)
 	}
 	// The waiter is another client's: within one, holdfast may hand the lock over unseen.
-	one, two, three := tr.hand(tr.party), tr.hand(tr.party), tr.hand(tr.again(tr.party, settings{fairWait: 5 * time.Minute}))
+	client := tr.client(settings{})
+	one, two, three := tr.hand(client), tr.hand(client), tr.hand(tr.client(settings{}))
 	tr.deed("acquire", func() { one.acquire(0) })
 	tr.deed("acquire again", func() { one.acquire(0) })
 	tr.deed("release, still held", func() { one.unlock() })
@@ -84,20 +85,31 @@ func (tr *trace) run() string {
 	tr.deed("acquire with a lease of 40 s", func() { three.acquire(40 * time.Second) })
 	tr.deed("release, still held", func() { three.unlock() })
 	tr.deed("release", func() { three.unlock() })
-	if !tr.kind.group() {
-		tr.deed("acquire", func() { one.acquire(0) })
-		tr.deed("force", func() { two.force() })
-	}
+	tr.deed("acquire", func() { one.acquire(0) })
+	tr.deed("force", func() { two.force() })
 	tr.inVain()
 	tr.renewal()
 	return strings.Join(tr.told, "\n") + "\n"
+}
+
+// client is a new one: Redisson's watchdog goes round every ten seconds, from its first
+// lock on, and is not to come by within the scene.
+func (tr *trace) client(with settings) party {
+	tr.Helper()
+	p, err := tr.site.open(tr.side, with)
+	if err != nil {
+		tr.Fatal(err)
+	}
+	tr.Cleanup(p.close)
+	return p
 }
 
 // inVain is a wait that runs out: on another lock, because Go stays subscribed for a
 // second or so.
 func (tr *trace) inVain() {
 	second := tr.kind.spec(tr.other)
-	one, two := tr.hand(tr.party).on(second), tr.hand(tr.party).on(second)
+	client := tr.client(settings{})
+	one, two := tr.hand(client).on(second), tr.hand(client).on(second)
 	one.acquire(0)
 	tr.effects()
 	tr.deed("wait 200 ms in vain", func() { two.try(200*time.Millisecond, 0) })
@@ -107,16 +119,15 @@ func (tr *trace) inVain() {
 
 // renewal is the first of a client whose watchdog timeout is 1.5 seconds.
 func (tr *trace) renewal() {
-	h := tr.hand(tr.again(tr.party, settings{watchdog: 1500 * time.Millisecond}))
+	h := tr.hand(tr.client(settings{watchdog: 1500 * time.Millisecond}))
 	h.acquire(0)
 	tr.effects()
 	var found []string
 	redistest.Eventually(tr, 5*time.Second, "a renewal", func() bool {
 		found = append(found, tr.effects()...)
-		return len(found) >= tr.kind.members
+		return len(found) > 0
 	})
-	slices.Sort(found)
-	tr.tell("renewal, of 1500 ms", slices.Compact(found))
+	tr.tell("renewal, of 1500 ms", found[:1])
 	h.unlock()
 }
 
