@@ -52,6 +52,10 @@ func startSites() (sites []*site, err error) {
 	}
 	cluster, err := redistest.LaunchCluster(3, 1)
 	if err != nil {
+		fmt.Fprintln(os.Stderr, "once more, because of:", err)
+		cluster, err = redistest.LaunchCluster(3, 1)
+	}
+	if err != nil {
 		return sites, err
 	}
 	sites = append(sites, &site{cluster: cluster, admin: redis.NewClusterClient(&redis.ClusterOptions{Addrs: cluster.Addrs()})})
