@@ -12,6 +12,9 @@
 // A waiter that dies keeps its place for its waiter lease (WithWaiterLease, 15 seconds).
 // If it was the first one, the lock stands idle for at most that long; any number
 // of dead waiters cost one waiter lease together, because their leases run side by side.
+// Give all users of a lock the same waiter lease: who waits behind the dead learns that
+// the lock is free when it renews its own place, a third of its lease or 5 seconds
+// later at most.
 //
 // TryLock without waiting never queues and never jumps the queue: it takes a free
 // lock only if nobody waits.
@@ -65,7 +68,7 @@
 // (below our waiter lease) is taken as it is. What was allowed at first stays allowed until
 // it is taken off, also to those of ours that come later. Once no waiter of Redisson
 // is before our entries, any waiter of ours that came behind Redisson's, and any that
-// comes, cuts their scores to its waiter lease, or 15 seconds if that is less.
+// comes, cuts their scores to its waiter lease, or 15 seconds if that is more.
 //
 // What follows: a waiter of ours that lives keeps its place behind Redisson's, with long
 // and short quotas; except behind one that had waited for nearly all of a quota longer
