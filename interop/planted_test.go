@@ -17,6 +17,7 @@ func TestPlantedDifferencesAreFound(t *testing.T) {
 	if os.Getenv(plantedVariable) != "" {
 		return
 	}
+	t.Parallel()
 	for _, planted := range []struct {
 		name, file, old, new string
 		test                 string // of which all must fail
