@@ -69,6 +69,7 @@ func pubsubClients(t *testing.T, node *redistest.Server) int {
 
 func TestShardedChannels(t *testing.T) {
 	t.Parallel()
+	redistest.NeedRedis(t, 7, 0, "no sharded channels")
 	cluster := redistest.StartCluster(t, 3, 0)
 	rdb := cluster.Client(t)
 	m := start(t, rdb, Config{Sharded: sharded, Linger: 50 * time.Millisecond})
@@ -112,6 +113,7 @@ func TestShardedChannels(t *testing.T) {
 
 func TestSlotMoves(t *testing.T) {
 	t.Parallel()
+	redistest.NeedRedis(t, 7, 0, "no sharded channels")
 	cluster := redistest.StartCluster(t, 3, 0)
 	rdb := cluster.Client(t)
 	m := start(t, rdb, Config{Sharded: sharded})
@@ -141,6 +143,7 @@ func TestSlotMoves(t *testing.T) {
 // While a master is dead its channels wait, the others do not; its replica takes over.
 func TestMasterDies(t *testing.T) {
 	t.Parallel()
+	redistest.NeedRedis(t, 7, 0, "no sharded channels")
 	cluster := redistest.StartCluster(t, 3, 1)
 	rdb := cluster.Client(t)
 	m := start(t, rdb, Config{Sharded: sharded})
@@ -169,6 +172,7 @@ func TestMasterDies(t *testing.T) {
 // A node that accepts and says nothing delays no other node's channels.
 func TestSilentNodeDelaysNoOther(t *testing.T) {
 	t.Parallel()
+	redistest.NeedRedis(t, 7, 0, "no sharded channels")
 	cluster := redistest.StartCluster(t, 3, 0)
 	proxy := faultproxy.New(t, cluster.Nodes[0].Addr(), 1)
 	if err := cluster.Announce(t.Context(), cluster.Nodes[0], proxy.Addr()); err != nil {
@@ -199,6 +203,7 @@ func TestSilentNodeDelaysNoOther(t *testing.T) {
 // While a cluster does not serve a slot, its channel is asked for now and then.
 func TestSlotOfNobody(t *testing.T) {
 	t.Parallel()
+	redistest.NeedRedis(t, 7, 0, "no sharded channels")
 	cluster := redistest.StartCluster(t, 3, 0, "--cluster-require-full-coverage", "no")
 	node := cluster.Nodes[0]
 	channels := channelsOn(t, cluster, node, 2)

@@ -53,8 +53,11 @@ func (m *tested) confirmed(t testing.TB, channel string) *Subscription {
 
 func awaitConfirmed(t testing.TB, s *Subscription) {
 	t.Helper()
-	for !s.Confirmed() {
+	for start := time.Now(); !s.Confirmed(); {
 		awaitWake(t, s)
+		if time.Since(start) > patience && !s.Confirmed() {
+			t.Fatalf("%q was woken again and again, and not confirmed in %v", s.topic.channel, patience)
+		}
 	}
 	taken(s)
 }

@@ -1,7 +1,7 @@
 -- Release: lower the owner's hold count to what is left; free the lock at 0 and tell the waiters.
 -- KEYS[1]  name                hash: owner -> hold count
 -- ARGV[1]  owner               ARGV[2]  hold count after this call
--- ARGV[3]  PUBLISH or SPUBLISH ARGV[4]  channel
+-- ARGV[3]  PUBLISH or SPUBLISH ARGV[4]  channel; ARGV[3] empty: nobody is to be told
 -- returns  {1, count} released down to count, now or before; {-1, 0} the owner's hold is gone
 --          {2, text} freed, but the waiters could not be told
 local owner, after = ARGV[1], tonumber(ARGV[2])
@@ -26,6 +26,7 @@ if after > 0 then
 end
 
 redis.call('DEL', KEYS[1]) -- never refused for want of memory, whatever the count
+if ARGV[3] == '' then return {1, 0} end
 local told = redis.pcall(ARGV[3], ARGV[4], '0')
 if type(told) == 'table' and told.err then return {2, told.err} end
 return {1, 0}

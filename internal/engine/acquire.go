@@ -94,10 +94,8 @@ func (a *attempt) run() (*hold, error) {
 		return a.once()
 	case a.target.Options.Polling != nil:
 		return a.poll(a.target.Options.Polling())
-	case a.inQueue() != nil:
-		return a.stand(a.inQueue())
 	default:
-		return a.queue()
+		return a.waitIn(a.turn())
 	}
 }
 
@@ -121,9 +119,9 @@ func (a *attempt) prepare() error {
 // isSingle tells whether the caller wants a single attempt.
 func (a *attempt) isSingle() bool { return a.ask.Bounded && a.ask.Wait == 0 }
 
-// once is a single attempt, beside the line.
+// once is a single attempt, beside the line or the queue.
 func (a *attempt) once() (*hold, error) {
-	h, _, err := a.try(a.engine.newOwner(a.target))
+	h, err := a.try(&single{a: a, o: a.engine.newOwner(a.target)})
 	if h == nil && err == nil {
 		return nil, locking.ErrNotAcquired
 	}
@@ -139,11 +137,12 @@ func (a *attempt) poll(policy backoff.BackOff) (*hold, error) {
 		return nil, errors.New("holdfast: the policy of WithPolling made no BackOff, got nil")
 	}
 	policy.Reset()
-	e, o, retries := a.engine, a.engine.newOwner(a.target), a.engine.retries()
+	e, retries := a.engine, a.engine.retries()
+	t := &single{a: a, o: e.newOwner(a.target)}
 	told := false
 	var refusal error // what Redis said instead of "taken", last
 	for {
-		h, _, err := a.try(o)
+		h, err := a.try(t)
 		if h != nil {
 			return h, nil
 		}
@@ -157,7 +156,7 @@ func (a *attempt) poll(policy backoff.BackOff) (*hold, error) {
 			return nil, err
 		default:
 			refusal = err
-			pauses, o = retries, e.newOwner(a.target)
+			pauses = retries
 		}
 		if !e.pause(a.wait, pauses, e.closed) {
 			if err == nil && a.wait.Err() == nil && !e.closing() {
@@ -169,74 +168,80 @@ func (a *attempt) poll(policy backoff.BackOff) (*hold, error) {
 	}
 }
 
-// queue waits in line, and in front of it for messages.
-func (a *attempt) queue() (*hold, error) {
-	e := a.engine
-	w := e.lines.join(a.target.Key)
-	defer e.lines.leave(w)
-	if w.turn != nil {
-		a.span.Waiting()
-		select {
-		case <-w.turn:
-		case <-a.wait.Done():
-			return nil, a.over(e.lines.known(w.line))
-		case <-e.closed:
-			return nil, locking.ErrClosed
-		}
-	}
-	return a.lead(w.line)
+// An asker is on whose behalf Redis is asked.
+type asker interface {
+	// bidder is the owner that asks next.
+	bidder() *owner
+	// op is what to send.
+	op() script.Op
+	// heard takes the answer to a copy of it: v is nil after an error.
+	heard(v []int64, err error, c sentCopy)
+	// missed: the lock was acquired, but it is no hold.
+	missed()
 }
 
-// lead is the wait loop, for the waiter in front: acquire; if taken, subscribe and
-// have the subscription confirmed; acquire again; wait for a message or the end of
-// the lease that Redis told; acquire again.
+// A turn is how a caller asks and waits: in line before a plain lock (front), or at a place
+// in a queue in Redis (place).
+type turn interface {
+	asker
+	// await waits until it is time to ask. At first it is.
+	await() error
+	// known is what Redis said: told, others have the lock; or else a refusal.
+	known() (told bool, refusal error)
+	// leave ends the waiting, with a hold or without. Nothing of another owner is left
+	// behind, and whoever is next comes.
+	leave(h *hold)
+}
+
+func (a *attempt) turn() turn {
+	if q := a.inQueue(); q != nil {
+		return a.takePlace(q)
+	}
+	return a.joinLine()
+}
+
+// waitIn is the wait loop: ask; if others have the lock, wait for a message or for the
+// moment when it may be ours without one; ask again.
 //
-// No message can be missed. A confirmation is a wake-up like any message, so what
-// was published before it is made good by the try that follows. A wake-up that comes
-// during a try stays there and causes another try. And who takes over the front
-// starts by waiting, because all that came since the last answer is still there.
-func (a *attempt) lead(l *line) (*hold, error) {
+// No message can be missed. A turn subscribes when it is told to wait, and the
+// confirmation is a wake-up like any message, so what was published before it is made
+// good by the try that follows. A wake-up that comes during a try stays there and causes
+// another one.
+func (a *attempt) waitIn(t turn) (h *hold, err error) {
+	defer func() { t.leave(h) }() // also when a tracer or a back-off of the caller's panics
 	e := a.engine
 	retries := e.retries()
-	o := e.newOwner(a.target)
-	told := false  // by Redis, in this call
 	var said error // what went wrong last, as far as it can be told
 	for {
-		if !l.until.IsZero() {
-			if err := a.await(l, told); err != nil {
-				return nil, err
-			}
+		if err := t.await(); err != nil {
+			return nil, err
 		}
 		if a.wait.Err() != nil {
-			return nil, a.over(e.lines.known(l))
+			return nil, a.over(t.known())
 		}
-		h, ttl, err := a.try(o)
+		h, err = a.try(t)
+		if h != nil {
+			return h, nil
+		}
 		if err == nil {
-			l.until = time.Now().Add(ttl)
-			e.lines.learn(l, true, nil) // also for who comes next, if it is ours now
 			retries.Reset()
-			if h != nil {
-				return h, nil
-			}
-			told = true
 			a.span.Waiting()
 			continue
 		}
-		l.until = time.Time{}
 		if !errors.Is(err, errSilent) {
 			said = err
 		}
-		switch classOf(err) {
-		case script.Refused:
+		if classOf(err) == script.Refused {
 			return nil, err
-		case script.NotExecuted:
-			e.lines.learn(l, false, err)
 		}
 		if !e.pause(a.wait, retries, e.closed) {
-			lately, refusal := e.lines.known(l)
-			return nil, a.over(told || lately, orElse(refusal, orElse(said, err)))
+			told, refusal := t.known()
+			return nil, a.over(told, orElse(refusal, orElse(said, err)))
 		}
-		o = e.newOwner(a.target) // never the one whose acquisition may still arrive
+		if errors.Is(err, errLate) {
+			t.leave(nil)
+			t = a.turn()
+		}
 		a.span.Event(tracing.EventRetry)
 	}
 }
@@ -246,66 +251,77 @@ const (
 	shortestWait = 10 * time.Millisecond // "0 ms" must not become a busy loop
 )
 
-// await waits in front of the line for a message or for the lease to end.
-func (a *attempt) await(l *line, told bool) error {
-	e := a.engine
-	if l.sub == nil {
-		l.sub = e.pubsub.Subscribe(a.target.Driver.Channel(a.target.Key, ""))
-		a.span.Event(tracing.EventSubscribe)
-	}
-	if err := l.sub.Err(); err != nil { // the one who was in front has taken the wake-up along
-		return fmt.Errorf("subscribe to its channel: %w", err)
-	}
-	most := safetyPoll - e.jitter(safetyPoll/10)
-	timer := time.NewTimer(min(max(time.Until(l.until)+e.jitter(shortestWait), shortestWait), most))
-	defer timer.Stop()
-	select {
-	case <-l.sub.Wake():
-		a.span.Event(tracing.EventWakeUp)
-		if err := l.sub.Err(); err != nil {
-			return fmt.Errorf("subscribe to its channel: %w", err)
-		}
-	case <-timer.C:
-	case <-a.wait.Done():
-		lately, refusal := e.lines.known(l)
-		return a.over(told || lately, refusal)
-	case <-e.closed:
-		return locking.ErrClosed
-	}
-	return nil
-}
-
-// try sends one acquire of a new owner. Neither a hold nor an error: another owner
-// has the lock for ttl more. Whatever may have reached Redis without becoming a
-// hold is undone in the background.
-func (a *attempt) try(o *owner) (h *hold, ttl time.Duration, err error) {
+// try sends one acquire. Neither a hold nor an error: another owner has the lock. What may
+// have reached Redis without becoming a hold is the turn's to undo.
+func (a *attempt) try(t asker) (*hold, error) {
 	e := a.engine
 	a.span.Attempt()
-	o.lease = a.lease // nobody else knows this owner yet
-	call, answer := e.exchange(a.wait, a.firstOp(o), e.closed)
+	call, answer := e.exchange(a.wait, t.op(), e.closed)
 	v, err := answer.Ints(2)
+	if err == nil {
+		v, err = answer.Ints(len(answer.Reply))
+	}
+	t.heard(v, err, sentCopy{call: call})
 	switch {
 	case err != nil:
-		if classOf(err) == script.Unknown {
-			e.undo(o, call)
-		}
-		return nil, 0, err
-	case v[0] == done:
-		if e.closing() {
-			e.undo(o)
-			return nil, 0, locking.ErrClosed
-		}
-		h := a.hold()
-		if !o.admit(h, call.Sent(), a.lease, 0) {
-			e.undo(o)
-			return nil, 0, errLate
-		}
-		return h, a.lease, nil
-	case v[1] == noTTL:
-		return nil, safetyPoll, nil // held by nobody of ours
-	default:
-		return nil, time.Duration(max(v[1], 0)) * time.Millisecond, nil
+		return nil, err
+	case v[0] != done:
+		return nil, nil
 	}
+	h, err := a.admit(t.bidder(), call.Sent(), 0)
+	if err != nil {
+		t.missed()
+	}
+	return h, err
+}
+
+// admit makes a hold of an acquire that was answered.
+func (a *attempt) admit(o *owner, sent time.Time, before int) (*hold, error) {
+	if a.engine.closing() {
+		return nil, locking.ErrClosed
+	}
+	h := a.hold()
+	if !o.admit(h, sent, a.lease, before) {
+		return nil, errLate
+	}
+	return h, nil
+}
+
+// until is when to ask again after an answer {0, ms}.
+func until(ms int64) time.Time {
+	if ms == noTTL {
+		return time.Now().Add(safetyPoll) // held by nobody of ours
+	}
+	return time.Now().Add(time.Duration(max(ms, 0)) * time.Millisecond)
+}
+
+// A single asks for an owner, and after an answer of unknown outcome for a new one. It
+// never waits.
+type single struct {
+	a *attempt
+	o *owner
+}
+
+func (s *single) bidder() *owner { return s.o }
+
+func (s *single) op() script.Op {
+	s.o.lease = s.a.lease // nobody else knows this owner yet
+	return s.a.firstOp(s.o)
+}
+
+func (s *single) heard(_ []int64, err error, c sentCopy) {
+	if err == nil {
+		return
+	}
+	if classOf(err) == script.Unknown {
+		s.a.engine.undo(s.o, c)
+	}
+	s.o = s.a.engine.newOwner(s.a.target) // never the one whose acquisition may still arrive
+}
+
+func (s *single) missed() {
+	s.a.engine.undo(s.o)
+	s.o = s.a.engine.newOwner(s.a.target)
 }
 
 // firstOp is the acquire of a new owner that takes no place in a queue.

@@ -45,6 +45,7 @@ type Engine struct {
 	lines    lines
 	clock    clock
 	number   atomic.Uint64
+	began    time.Time // together counts from here
 
 	unanswered, lost seldom // what may happen to many locks at once
 
@@ -63,6 +64,7 @@ func New(config Config) *Engine {
 		sender: script.NewSender(config.Redis, config.Program),
 		closed: make(chan struct{}),
 		owners: map[*owner]struct{}{},
+		began:  time.Now(),
 	}
 	e.number.Store(config.FirstOwner - 1)
 	e.lines.m = map[string]*line{}

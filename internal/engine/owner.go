@@ -24,13 +24,13 @@ type owner struct {
 	zeroed atomic.Bool  // an undo has sent a release to 0, so Unlock's own may find nothing
 
 	mu      sync.Mutex
-	holds   []*hold        // those that owe an Unlock
-	leaving *hold          // the one whose Unlock is under way; not among holds any more
-	trusted time.Time      // the lock is ours until then, whatever has become of Redis
-	renewed time.Time      // sending of the latest confirmation
-	lease   time.Duration  // the longest lease that was sent
-	ended   error          // why it is retired; nil while it may be re-entered
-	late    []*script.Call // acquires from a queue that may still be executed, and take the lock or a place after a release
+	holds   []*hold       // those that owe an Unlock
+	leaving *hold         // the one whose Unlock is under way; not among holds any more
+	trusted time.Time     // the lock is ours until then, whatever has become of Redis
+	renewed time.Time     // sending of the latest confirmation
+	lease   time.Duration // the longest lease that was sent
+	ended   error         // why it is retired; nil while it may be re-entered
+	late    []sentCopy    // acquires from a queue that may still be executed, and take the lock or a place after a release
 
 	ticket Ticket // when it entered the queue; written before there is a hold
 

@@ -20,6 +20,14 @@ const defaultWaiterLease = 15 * time.Second
 // there, so the id stays the same from try to try, also after one whose outcome is
 // unknown. While the caller waits, the watchdog renews the place as it renews holds,
 // many in one call; a renewal never takes the lock, and never a place.
+//
+// No turn can be missed. The message is sent once, to the first one, so it has to
+// be subscribed before a try says who is first: the confirmation is a wake-up, and a
+// try follows it. A message that is lost later is made good by the next renewal,
+// whose answer says whose turn it is.
+//
+// Every way out that does not have the lock leaves the queue, and gives back what a try
+// without an answer may have got: one release does both (undo).
 type place struct {
 	attempt *attempt
 	queue   Queue
@@ -29,8 +37,8 @@ type place struct {
 	sub     *pubsub.Subscription // to the owner's own channel; nil until it was told to wait
 	news    chan struct{}        // capacity 1: look at what follows
 
-	unknown []*script.Call // tries that may still be executed
-	asked   bool           // a try may have reached Redis
+	unknown []sentCopy // tries that may still be executed
+	asked   bool       // a try may have reached Redis
 
 	mu    sync.Mutex
 	said  standing
@@ -40,61 +48,10 @@ type place struct {
 
 // A standing is what Redis said about a place.
 type standing struct {
-	at               time.Time // when it was told
-	until            time.Time // try again then, if no message comes
-	since            int64     // the server's time, us
-	position, length int64
-	mixed            bool
-}
-
-// stand waits in the queue in Redis: enter it or acquire; if there are others, subscribe
-// and have that confirmed; try again; wait for the message that it is our turn, or for
-// the moment when all before us could be dead; try again.
-//
-// No turn can be missed. The message is sent once, to the first one, so it has to
-// be subscribed before a try says who is first: the confirmation is a wake-up, and a
-// try follows it. A message that is lost later is made good by the next renewal,
-// whose answer says whose turn it is.
-//
-// Every way out that does not have the lock leaves the queue, and gives back what a try
-// without an answer may have got: one release does both (undo).
-func (a *attempt) stand(q Queue) (*hold, error) {
-	p := a.takePlace(q)
-	var h *hold
-	defer func() { p.leave(h) }() // also when a tracer or a back-off of the caller's panics
-	e := a.engine
-	retries := e.retries()
-	var said error // what went wrong last, as far as it can be told
-	for {
-		got, err := p.try()
-		if got != nil {
-			h = got
-			return h, nil
-		}
-		if err == nil {
-			retries.Reset()
-			said = nil
-			a.span.Waiting()
-			if err := p.await(); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		if !errors.Is(err, errSilent) {
-			said = err
-		}
-		if classOf(err) == script.Refused {
-			return nil, err
-		}
-		if !e.pause(a.wait, retries, e.closed) {
-			return nil, a.over(p.toldLately(), orElse(said, err))
-		}
-		if errors.Is(err, errLate) {
-			p.leave(nil) // its turn came and went
-			p = a.takePlace(q)
-		}
-		a.span.Event(tracing.EventRetry)
-	}
+	at    time.Time // when it was told
+	until time.Time // try again then, if no message comes
+	since int64     // the server's time, us
+	mixed bool
 }
 
 func (a *attempt) takePlace(q Queue) *place {
@@ -107,43 +64,78 @@ func (a *attempt) takePlace(q Queue) *place {
 	return &place{attempt: a, queue: q, owner: o, lease: lease, news: make(chan struct{}, 1)}
 }
 
-// try asks for the lock, or for the place.
-func (p *place) try() (*hold, error) {
-	a := p.attempt
-	if a.wait.Err() != nil {
-		return nil, errSilent
-	}
-	a.span.Attempt()
+func (p *place) bidder() *owner { return p.owner }
+
+func (p *place) op() script.Op {
 	p.mu.Lock()
 	p.again = false // what comes from here on may be newer than the answer
 	p.mu.Unlock()
-	call, answer := a.engine.exchange(a.wait, p.op(false), a.engine.closed)
-	v, err := answer.Ints(standingInts)
+	return p.stand(false)
+}
+
+// heard takes note of an answer. If it is not the lock, the place is renewed from now on.
+func (p *place) heard(v []int64, err error, c sentCopy) {
+	if err == nil && len(v) < standingInts {
+		v, err = nil, errStanding
+	}
 	class := classOf(err)
 	p.asked = p.asked || class == script.Done || class == script.Unknown
-	switch {
-	case err != nil:
-		if class == script.Unknown {
-			p.unknown = append(p.unknown, call)
+	if class == script.Unknown {
+		p.unknown = append(p.unknown, c)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err != nil {
+		p.again = true
+		return
+	}
+	if v[6] == 1 {
+		p.owner.ticket = Ticket{Time: v[2], Position: v[3]}
+		if v[0] != done {
+			p.attempt.span.Queued(v[3], v[4])
 		}
-		return nil, err
-	case v[0] != done:
-		p.told(v, call.Sent())
-		return nil, nil
-	case a.engine.closing():
-		return nil, locking.ErrClosed
 	}
-	p.note(v)
-	h := a.hold()
-	if !p.owner.admit(h, call.Sent(), a.lease, 0) {
-		return nil, errLate
+	if v[0] != done {
+		p.hear(v, c.call.Sent())
 	}
-	return h, nil
+}
+
+// missed needs to do nothing: leaving gives the lock back too.
+func (p *place) missed() {}
+
+// await waits until it is time for a try.
+func (p *place) await() error {
+	a, e := p.attempt, p.attempt.engine
+	p.mu.Lock()
+	told := !p.said.at.IsZero()
+	p.mu.Unlock()
+	if !told {
+		return nil
+	}
+	if p.sub == nil {
+		t := p.owner.target
+		p.sub = e.pubsub.Subscribe(t.Driver.Channel(t.Key, p.owner.id))
+		a.span.Event(tracing.EventSubscribe)
+	}
+	for {
+		p.mu.Lock()
+		until, again := p.said.until, p.again
+		p.mu.Unlock()
+		if again {
+			return nil
+		}
+		over, err := p.sleep(until)
+		if over || err != nil {
+			return err
+		}
+	}
 }
 
 const standingInts = 7
 
-func (p *place) op(renew bool) script.Op {
+var errStanding = errors.New("holdfast: unexpected reply from Redis about a queue")
+
+func (p *place) stand(renew bool) script.Op {
 	p.mu.Lock()
 	said := p.said
 	p.mu.Unlock()
@@ -154,46 +146,29 @@ func (p *place) op(renew bool) script.Op {
 	}, publish)
 }
 
-// note keeps what tells the order in which waiters came.
-func (p *place) note(v []int64) {
-	if v[6] == 1 {
-		p.owner.ticket = Ticket{Time: v[2], Position: v[3]}
-	}
-}
-
-// told takes note of an answer that is not the lock, and has the place renewed from
-// now on.
-func (p *place) told(v []int64, sent time.Time) {
-	if p.note(v); v[6] == 1 {
-		p.attempt.span.Queued(v[3], v[4])
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.hear(v, sent)
-}
-
 // hear takes note of where the place stands, and when it is renewed next. Under p.mu.
 func (p *place) hear(v []int64, sent time.Time) {
 	if p.left {
 		return
 	}
-	now := time.Now()
-	wait := safetyPoll
-	if v[1] != noTTL {
-		wait = time.Duration(max(v[1], 0)) * time.Millisecond
-	}
-	p.said = standing{at: now, until: now.Add(wait), since: v[2], position: v[3], length: v[4], mixed: v[5] == 1}
+	p.said = standing{at: time.Now(), until: until(v[1]), since: v[2], mixed: v[5] == 1}
 	e := p.attempt.engine
 	every := min(p.lease/3, safetyPoll)
 	e.watchdog.Put(&p.entry, p, watchdog.Schedule{
-		RenewAt:  sent.Add(every - e.jitter(every/10)),
+		RenewAt:  e.together(sent.Add(every), every/2),
 		Retry:    min(max(every/10, 20*time.Millisecond), time.Second),
 		Deadline: sent.Add(p.lease),
 	})
 }
 
+// together moves a renewal forward to a moment that many share, at most that much: a
+// thousand waiters then cost a few commands, however they came.
+func (e *Engine) together(at time.Time, most time.Duration) time.Time {
+	return at.Add(-(at.Sub(e.began) % most))
+}
+
 // Renewal is the watchdog's question: what to send now.
-func (p *place) Renewal() script.Op { return p.op(true) }
+func (p *place) Renewal() script.Op { return p.stand(true) }
 
 // Renewed takes the answer to one renewal of the place. It tells the same as a try
 // that has to wait, so who only waits has nothing to ask.
@@ -227,28 +202,6 @@ func (p *place) rouse() {
 	}
 }
 
-// await waits until it is time for a try.
-func (p *place) await() error {
-	a, e := p.attempt, p.attempt.engine
-	if p.sub == nil {
-		t := p.owner.target
-		p.sub = e.pubsub.Subscribe(t.Driver.Channel(t.Key, p.owner.id))
-		a.span.Event(tracing.EventSubscribe)
-	}
-	for {
-		p.mu.Lock()
-		until, again := p.said.until, p.again
-		p.mu.Unlock()
-		if again {
-			return nil
-		}
-		over, err := p.sleep(until)
-		if over || err != nil {
-			return err
-		}
-	}
-}
-
 // sleep waits until then; over is false if there is news of the place instead.
 func (p *place) sleep(until time.Time) (over bool, err error) {
 	a, e := p.attempt, p.attempt.engine
@@ -264,18 +217,18 @@ func (p *place) sleep(until time.Time) (over bool, err error) {
 		return false, nil
 	case <-timer.C:
 	case <-a.wait.Done():
-		return true, a.over(p.toldLately(), nil)
+		return true, a.over(p.known())
 	case <-e.closed:
 		return true, locking.ErrClosed
 	}
 	return true, nil
 }
 
-// toldLately tells whether Redis said not long ago that others are before us.
-func (p *place) toldLately() bool {
+// known tells whether Redis said not long ago that others are before us.
+func (p *place) known() (told bool, refusal error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return !p.said.at.IsZero() && time.Since(p.said.at) < safetyPoll+attemptLimit
+	return !p.said.at.IsZero() && time.Since(p.said.at) < safetyPoll+attemptLimit, nil
 }
 
 // leave ends the waiting. Without a hold the owner is out of the queue as soon as Redis

@@ -32,7 +32,7 @@ func (a *attempt) reenter(o *owner) (*hold, error) {
 	defer o.give()
 
 	pauses := e.retries()
-	var unknown []*script.Call // copies that may have been executed, or may still be
+	var unknown []sentCopy // copies that may have been executed, or may still be
 	for {
 		before, err := o.reentrant()
 		if err != nil {
@@ -43,7 +43,7 @@ func (a *attempt) reenter(o *owner) (*hold, error) {
 		case script.Done:
 			return h, nil
 		case script.Unknown:
-			unknown = append(unknown, call)
+			unknown = append(unknown, sentCopy{call: call})
 		}
 		final := errors.Is(err, locking.ErrLost) || classOf(err) == script.Refused
 		if !final && !a.isSingle() && e.pause(a.wait, pauses, e.closed) {

@@ -37,30 +37,45 @@ const (
 	longestPause = 5 * time.Second // also for a lease of hours
 )
 
-// undo starts one. calls are the acquires whose outcomes are unknown: the release goes
+// A sentCopy is one copy of an acquire on its way: a call of its own, or a share of an
+// all-or-nothing one.
+type sentCopy struct {
+	call      *script.Call
+	share, of int // of: 0 for a call of its own
+}
+
+func (c sentCopy) answer() script.Answer {
+	answer := c.call.Answers()[0]
+	if c.of == 0 {
+		return answer
+	}
+	return answer.Shares(c.of)[c.share]
+}
+
+// undo starts one. copies are the acquires whose outcomes are unknown: the release goes
 // out at once, on whichever lane is free, and so may overtake them; when one has come
 // back it is sent again.
-func (e *Engine) undo(o *owner, calls ...*script.Call) {
+func (e *Engine) undo(o *owner, copies ...sentCopy) {
 	now := time.Now()
 	o.mu.Lock()
 	lease, held := o.lease, !o.renewed.IsZero()
-	var late []*script.Call
+	var late []sentCopy
 	if len(o.holds) == 0 {
 		late, o.late = o.late, nil
 	}
 	o.mu.Unlock()
-	calls = append(calls, late...)
+	copies = append(copies, late...)
 	u := &undo{
 		owner: o, until: now.Add(lease), pause: firstPause, longest: min(max(time.Second, lease/60), longestPause),
-		held: held && len(late) == 0, anew: len(late) > 0, open: len(calls),
+		held: held && len(late) == 0, anew: len(late) > 0, open: len(copies),
 	}
-	if len(calls) == 0 || u.anew {
+	if len(copies) == 0 || u.anew {
 		u.since = now // what was executed, was executed before
 	}
 	e.undos.add()
 	u.send()
-	for _, call := range calls {
-		call.Then(u.returned)
+	for _, c := range copies {
+		c.call.Then(func(*script.Call) { u.returned(c.answer()) })
 	}
 }
 
@@ -111,8 +126,7 @@ func (u *undo) Renewed(answer script.Answer, sent time.Time) {
 
 // returned is told what became of an acquire at last. Without an answer it may still
 // be executed.
-func (u *undo) returned(call *script.Call) {
-	answer := call.Answers()[0]
+func (u *undo) returned(answer script.Answer) {
 	v, err := answer.Ints(1)
 	if script.ClassOf(err) == script.Unknown {
 		return

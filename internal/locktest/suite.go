@@ -147,7 +147,13 @@ func (b *bed) ctx() context.Context {
 // mustLock acquires or fails the test.
 func (b *bed) mustLock(l holdfast.Lock, opts ...holdfast.AcquireOption) holdfast.Hold {
 	b.Helper()
-	h, err := l.Lock(b.ctx(), opts...)
+	return b.mustLockIn(b.ctx(), l, opts...)
+}
+
+// mustLockIn acquires with a context, of a hold maybe.
+func (b *bed) mustLockIn(ctx context.Context, l holdfast.Lock, opts ...holdfast.AcquireOption) holdfast.Hold {
+	b.Helper()
+	h, err := l.Lock(ctx, opts...)
 	if err != nil {
 		b.Fatalf("Lock: %v", err)
 	}

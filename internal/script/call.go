@@ -46,8 +46,8 @@ type Call struct {
 	sent    time.Time // written by its lane before it goes out
 	answers []Answer  // written before done is closed
 
-	state callState   // guarded by lanes.mu
-	hook  func(*Call) // guarded by lanes.mu
+	state callState     // guarded by lanes.mu
+	hooks []func(*Call) // guarded by lanes.mu
 }
 
 type callState uint8
@@ -92,12 +92,12 @@ func (c *Call) Queued() bool {
 }
 
 // Then has fn called once the call is answered, at once if it is already. fn must
-// not block. At most one fn a call.
+// not block.
 func (c *Call) Then(fn func(*Call)) {
 	c.lanes.mu.Lock()
 	late := c.state == answered
 	if !late {
-		c.hook = fn
+		c.hooks = append(c.hooks, fn)
 	}
 	c.lanes.mu.Unlock()
 	if late {
@@ -109,9 +109,9 @@ func (c *Call) finish() {
 	close(c.done)
 	c.lanes.mu.Lock()
 	c.state = answered
-	hook := c.hook
+	hooks := c.hooks
 	c.lanes.mu.Unlock()
-	if hook != nil {
+	for _, hook := range hooks {
 		hook(c)
 	}
 }

@@ -31,9 +31,13 @@ var passing = []string{
 	"MOVED", "ASK", "NOSCRIPT", "max number of clients",
 }
 
+// moved is what a script says that asks for a key which has left the node while it
+// ran: it had emptied it, in a slot on the move.
+const moved = "Script attempted to access a non local key"
+
 // ClassOf tells what an error means. An error reply means that nothing was
 // executed: each script checks its arguments before its first write, and Redis
-// refuses either the whole script or its first write.
+// refuses either the whole script or its first write. (But for moved.)
 func ClassOf(err error) Class {
 	var (
 		dial        *net.OpError
@@ -49,10 +53,13 @@ func ClassOf(err error) Class {
 				return NotExecuted
 			}
 		}
+		if strings.Contains(err.Error(), moved) {
+			return Unknown
+		}
 		return Refused
 	case errors.Is(err, redis.ErrClosed), errors.As(err, &certificate), errors.As(err, &plaintext):
 		return Refused
-	case errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrPoolExhausted):
+	case errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrPoolExhausted), errors.Is(err, ErrUndone):
 		return NotExecuted
 	case errors.As(err, &dial) && dial.Op == "dial":
 		return NotExecuted

@@ -1,0 +1,94 @@
+package engine
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/holdfast-go/holdfast/internal/script"
+	"github.com/holdfast-go/holdfast/locking"
+	"github.com/holdfast-go/holdfast/tracing"
+)
+
+// A front is a caller in line before a plain lock. Of those of one client only the one
+// in front asks Redis; the others wait for its place.
+type front struct {
+	single
+	waiter *waiter
+	line   *line
+	told   bool // by Redis, in this call
+}
+
+func (a *attempt) joinLine() *front {
+	w := a.engine.lines.join(a.target.Key)
+	return &front{single: single{a: a, o: a.engine.newOwner(a.target)}, waiter: w, line: w.line}
+}
+
+// heard keeps what Redis told for those behind too. Who takes over the front starts by
+// waiting, because all that came since the last answer is still there.
+func (f *front) heard(v []int64, err error, c sentCopy) {
+	e := f.a.engine
+	switch {
+	case err != nil:
+		if classOf(err) == script.NotExecuted {
+			e.lines.learn(f.line, false, err)
+		}
+	case v[0] == done:
+		f.line.until = time.Now().Add(f.a.lease) // for who comes next
+		e.lines.learn(f.line, true, nil)
+	default:
+		f.line.until = until(v[1])
+		f.told = true
+		e.lines.learn(f.line, true, nil)
+	}
+	f.single.heard(v, err, c)
+}
+
+func (f *front) known() (told bool, refusal error) {
+	lately, refusal := f.a.engine.lines.known(f.line)
+	return f.told || lately, refusal
+}
+
+// await waits for the front of the line, then for a message or for the lease to end.
+func (f *front) await() error {
+	a, e, l := f.a, f.a.engine, f.line
+	if f.waiter.turn != nil {
+		a.span.Waiting()
+		select {
+		case <-f.waiter.turn:
+			f.waiter.turn = nil
+		case <-a.wait.Done():
+			return a.over(e.lines.known(l))
+		case <-e.closed:
+			return locking.ErrClosed
+		}
+	}
+	if l.until.IsZero() {
+		return nil
+	}
+	if l.sub == nil {
+		l.sub = e.pubsub.Subscribe(a.target.Driver.Channel(a.target.Key, f.o.id))
+		a.span.Event(tracing.EventSubscribe)
+	}
+	if err := l.sub.Err(); err != nil { // the one who was in front has taken the wake-up along
+		return fmt.Errorf("subscribe to its channel: %w", err)
+	}
+	most := safetyPoll - e.jitter(safetyPoll/10)
+	timer := time.NewTimer(min(max(time.Until(l.until)+e.jitter(shortestWait), shortestWait), most))
+	defer timer.Stop()
+	select {
+	case <-l.sub.Wake():
+		a.span.Event(tracing.EventWakeUp)
+		if err := l.sub.Err(); err != nil {
+			return fmt.Errorf("subscribe to its channel: %w", err)
+		}
+	case <-timer.C:
+	case <-a.wait.Done():
+		return a.over(f.known())
+	case <-e.closed:
+		return locking.ErrClosed
+	}
+	l.until = time.Time{} // whoever is in front asks, also if we do not come to it
+	return nil
+}
+
+func (f *front) leave(*hold) { f.a.engine.lines.leave(f.waiter) }
