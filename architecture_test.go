@@ -25,6 +25,7 @@ var floors = map[string]int{
 	"internal/engine": 2,
 	"rlock":           3,
 	"fairlock":        3,
+	"multilock":       3,
 	"":                4, // the roof: package holdfast
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/holdfast-go/holdfast/internal/engine"
 	"github.com/holdfast-go/holdfast/internal/script"
 	"github.com/holdfast-go/holdfast/locking"
+	"github.com/holdfast-go/holdfast/multilock"
 	"github.com/holdfast-go/holdfast/rlock"
 	"github.com/holdfast-go/holdfast/tracing"
 )
@@ -39,6 +40,7 @@ type LockOption = locking.LockOption
 // for messages to each server that it waits on.
 type Client struct {
 	engine *engine.Engine
+	tracer *tracing.Tracer
 	mapper func(string) string
 	rdb    redis.UniversalClient
 }
@@ -79,6 +81,7 @@ func New(rdb redis.UniversalClient, opts ...Option) (*Client, error) {
 			Tracer:     tracer,
 			Logger:     o.logger,
 		}),
+		tracer: tracer,
 		mapper: o.mapper,
 		rdb:    rdb,
 	}, nil
@@ -105,6 +108,28 @@ func (c *Client) FairLock(name string, opts ...LockOption) Lock {
 		return fairlock.New(nil, name, name, opts...) // says so at its first call
 	}
 	return fairlock.New(c.engine, name, c.mapper(name), opts...)
+}
+
+// MultiLock returns several locks as one, which is held if all of them are: RLocks,
+// FairLocks and MultiLocks of this client or of others, on one server or on several. It
+// is all or nothing, acquires in one order wherever it is used, and holds nothing while
+// it waits. Members on one server, or in one slot of a cluster, are acquired and released
+// in one script. It sends nothing. Members that are not possible are an error of its first
+// call that names which.
+func (c *Client) MultiLock(locks ...Lock) Lock { return multilock.New(c.traces(), locks...) }
+
+// RedLock returns a quorum lock: the same lock on an odd number of independent servers, at
+// least 3, each with a client of its own; it is held if a majority of them is. It
+// implements the published Redlock algorithm, and works as long as a majority of the servers
+// does. Its members are RLocks. It sends nothing. Members that are not possible
+// are an error of its first call that names which.
+func (c *Client) RedLock(locks ...Lock) Lock { return multilock.NewRed(c.traces(), locks...) }
+
+func (c *Client) traces() *tracing.Tracer {
+	if c == nil {
+		return nil
+	}
+	return c.tracer
 }
 
 // Close wakes every waiter with ErrClosed and ends every open hold with ErrClosed:

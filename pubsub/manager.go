@@ -137,6 +137,12 @@ type Subscription struct {
 // Subscribe subscribes to a channel. It never blocks and never fails: what becomes
 // of it shows by wake-ups.
 func (m *Manager) Subscribe(channel string) *Subscription {
+	return m.Join(channel, make(chan struct{}, 1))
+}
+
+// Join is Subscribe with a channel for the wake-ups, which has room for one. Several
+// subscriptions, also of several managers, may share it.
+func (m *Manager) Join(channel string, wake chan struct{}) *Subscription {
 	m.mu.Lock()
 	defer m.unlock()
 	t := m.topics[channel]
@@ -147,7 +153,7 @@ func (m *Manager) Subscribe(channel string) *Subscription {
 			m.want(t)
 		}
 	}
-	s := &Subscription{manager: m, topic: t, wake: make(chan struct{}, 1)}
+	s := &Subscription{manager: m, topic: t, wake: wake}
 	t.subs[s] = struct{}{}
 	if t.idle != nil {
 		m.idle.Remove(t.idle)

@@ -58,7 +58,7 @@ func (e *Engine) acquire(ctx context.Context, t *Target, opts []locking.AcquireO
 	}
 	a.span = e.config.Tracer.Acquire(ctx, t.Driver.Kind(), t.Name)
 	h, err := a.run()
-	a.span.End(outcome(ctx, err), ownerID(h), h != nil && h.count > 1, a.lease, err)
+	a.span.End(Outcome(ctx, err), ownerID(h), h != nil && h.count > 1, a.lease, err)
 	if h != nil {
 		h.trace(a.span.Hold(h.owner.id))
 	}
@@ -383,6 +383,9 @@ func silent(refusal error) bool {
 		classOf(refusal) == script.Unknown && (errors.Is(refusal, io.EOF) || errors.As(refusal, &network))
 }
 
+// ClassOf is classOf for those who ask with bids.
+func ClassOf(err error) script.Class { return classOf(err) }
+
 // classOf is script.ClassOf that knows an operation withdrawn in time.
 func classOf(err error) script.Class {
 	var n notSent
@@ -392,7 +395,8 @@ func classOf(err error) script.Class {
 	return script.ClassOf(err)
 }
 
-func outcome(ctx context.Context, err error) tracing.Outcome {
+// Outcome is how a span tells the end of an acquisition.
+func Outcome(ctx context.Context, err error) tracing.Outcome {
 	switch {
 	case err == nil:
 		return tracing.Acquired

@@ -45,12 +45,15 @@ type Engine struct {
 	lines    lines
 	clock    clock
 	number   atomic.Uint64
-	began    time.Time // together counts from here
+	began    time.Time   // together counts from here
+	dark     atomic.Bool // see Lock.IsDark
 
 	unanswered, lost seldom // what may happen to many locks at once
 
-	closed chan struct{} // closed by Close
-	undos  tally         // undos that are not over
+	life   context.Context // ends with Close
+	end    context.CancelFunc
+	closed <-chan struct{} // life's
+	undos  tally           // undos that are not over
 
 	mu     sync.Mutex // guards what follows; closed is closed under it
 	calls  sync.WaitGroup
@@ -59,10 +62,13 @@ type Engine struct {
 
 // New makes an engine. It sends nothing.
 func New(config Config) *Engine {
+	life, end := context.WithCancel(context.Background())
 	e := &Engine{
 		config: config,
 		sender: script.NewSender(config.Redis, config.Program),
-		closed: make(chan struct{}),
+		life:   life,
+		end:    end,
+		closed: life.Done(),
 		owners: map[*owner]struct{}{},
 		began:  time.Now(),
 	}
@@ -146,7 +152,7 @@ func (e *Engine) Close() error {
 		e.mu.Unlock()
 		return nil
 	}
-	close(e.closed)
+	e.end()
 	e.mu.Unlock()
 	e.calls.Wait() // they all watch e.closed
 
@@ -262,16 +268,17 @@ func (e *Engine) pause(ctx context.Context, pauses backoff.BackOff, stop <-chan 
 	return false
 }
 
-// retries are the client's pauses for one operation. Most operations need none, so
+// Retries are the client's pauses for one operation. Most operations need none, so
 // the policy is asked for one only then.
-type retries struct {
+type Retries struct {
 	policy func() backoff.BackOff
 	pauses backoff.BackOff
 }
 
-func (e *Engine) retries() *retries { return &retries{policy: e.config.Retry} }
+func (e *Engine) retries() *Retries { return &Retries{policy: e.config.Retry} }
 
-func (r *retries) NextBackOff() time.Duration {
+// NextBackOff is the next pause.
+func (r *Retries) NextBackOff() time.Duration {
 	if r.pauses == nil {
 		if r.pauses = r.policy(); r.pauses == nil {
 			return backoff.Stop
@@ -281,7 +288,11 @@ func (r *retries) NextBackOff() time.Duration {
 	return r.pauses.NextBackOff()
 }
 
-func (r *retries) Reset() { r.pauses = nil }
+// Reset begins anew.
+func (r *Retries) Reset() { r.pauses = nil }
+
+// ContextError is contextError for those who ask with bids.
+func ContextError(ctx context.Context) error { return contextError(ctx) }
 
 // contextError is ctx's error, with its cause where that says more: the end of a
 // hold, say.

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -18,19 +19,12 @@ type hold struct {
 	limit  time.Time // and not after this; zero: no limit
 	span   tracing.Hold
 
-	err      error         // nil until it has ended
-	done     chan struct{} // made when somebody asks for it
-	contexts map[*holdContext]struct{}
+	life     Life
 	unlocked chan struct{} // made by the first Unlock, closed when that is over
+	ended    func(error)   // told of the end, see OnEnd
 }
 
 var _ locking.Hold = (*hold)(nil)
-
-// A holdContext is one context that ends with the hold.
-type holdContext struct {
-	cancel context.CancelCauseFunc
-	stop   func() bool // no longer forget it when its parent ends
-}
 
 func (h *hold) Name() string  { return h.owner.target.Name }
 func (h *hold) Owner() string { return h.owner.id }
@@ -42,25 +36,17 @@ func (h *hold) Err() error {
 	h.look()
 	h.owner.mu.Lock()
 	defer h.owner.mu.Unlock()
-	return h.err
+	return h.life.Err
 }
 
 // look ends the hold if its time is over and the watchdog has not come to it yet.
 func (h *hold) look() { _ = h.owner.state() }
 
-var closedChan = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
-
 func (h *hold) Done() <-chan struct{} {
 	h.look()
 	h.owner.mu.Lock()
 	defer h.owner.mu.Unlock()
-	if h.done == nil {
-		if h.err != nil {
-			return closedChan
-		}
-		h.done = make(chan struct{})
-	}
-	return h.done
+	return h.life.Done()
 }
 
 // ownerKey finds the owner in a context: of this client, for this key.
@@ -79,66 +65,51 @@ func (h *hold) Context(parent context.Context) context.Context {
 		parent = context.Background()
 	}
 	h.look()
+	return h.life.Context(&h.owner.mu, parent, h.Carry(parent))
+}
+
+// Carry returns ctx with the owner: a Lock with it re-enters.
+func (h *hold) Carry(ctx context.Context) context.Context {
 	o := h.owner
-	ctx, cancel := context.WithCancelCause(context.WithValue(parent, ownerKey{o.engine, o.target.Key}, o))
-
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if h.err != nil {
-		cancel(h.err)
-		return ctx
-	}
-	c := &holdContext{cancel: cancel, stop: func() bool { return true }}
-	if h.contexts == nil {
-		h.contexts = map[*holdContext]struct{}{}
-	}
-	h.contexts[c] = struct{}{}
-	if parent.Done() != nil {
-		// A long hold may make many contexts with short-lived parents.
-		c.stop = context.AfterFunc(parent, func() {
-			o.mu.Lock()
-			defer o.mu.Unlock()
-			delete(h.contexts, c)
-		})
-	}
-	return ctx
+	return context.WithValue(ctx, ownerKey{o.engine, o.target.Key}, o)
 }
 
-// mark ends the hold with its contexts and tells whether it did; finish must follow,
-// outside of the mutex. Under owner.mu, so that Err, Done and the contexts agree
-// whoever looks: cancelling runs nobody's code, context starts goroutines for that.
-func (h *hold) mark(cause error) bool {
-	if h.err != nil {
-		return false
-	}
-	h.err = cause
-	for c := range h.contexts {
-		c.stop()
-		c.cancel(cause)
-	}
-	h.contexts = nil
-	if h.done != nil {
-		close(h.done)
-	}
-	return true
-}
+// mark ends the hold and tells whether it did; finish must follow, outside of the mutex.
+// Under owner.mu.
+func (h *hold) mark(cause error) bool { return h.life.End(cause) }
 
-// finish ends the span of a hold that was marked.
+// finish ends the span of a hold that was marked, and tells whoever wants to know.
 func (h *hold) finish() {
 	h.owner.mu.Lock()
-	cause, span := h.err, h.span
+	cause, span, told := h.life.Err, h.span, h.ended
 	h.owner.mu.Unlock()
-	span.End(outcomeOf(cause))
+	span.End(OutcomeOf(cause))
+	if told != nil {
+		told(cause)
+	}
 }
 
-func outcomeOf(cause error) string {
-	switch cause {
-	case locking.ErrUnlocked:
-		return "unlocked"
-	case locking.ErrClosed:
-		return "closed"
+// OnEnd has told called with the cause once the hold has ended, at once if it has. Call it
+// once, before anybody else has the hold.
+func (h *hold) OnEnd(told func(cause error)) {
+	h.owner.mu.Lock()
+	h.ended = told
+	cause := h.life.Err
+	h.owner.mu.Unlock()
+	if cause != nil {
+		told(cause)
+	}
+}
+
+// OutcomeOf is how a span tells the end of a hold.
+func OutcomeOf(cause error) string {
+	switch {
+	case errors.Is(cause, locking.ErrUnlocked):
+		return tracing.Unlocked
+	case errors.Is(cause, locking.ErrClosed):
+		return tracing.Closed
 	default:
-		return "lost"
+		return tracing.Lost
 	}
 }
 

@@ -78,7 +78,12 @@ func (h *hold) unlock(p *patience, inside bool) error {
 	if lost {
 		return locking.ErrLost
 	}
-	err := o.release(p, after, inside)
+	return h.released(after, o.release(p, after, inside, false))
+}
+
+// released ends the hold as its release ended.
+func (h *hold) released(after int, err error) error {
+	o := h.owner
 	switch {
 	case errors.Is(err, locking.ErrLost):
 		h.lose()
@@ -162,12 +167,12 @@ func (h *hold) settle(cause error) {
 // because an earlier copy of this very release took it, or an undo, so it is a loss only if
 // no earlier copy can have run and the answer came within the window, or if Unlock
 // was called too late anyway.
-func (o *owner) release(p *patience, after int, inside bool) error {
+//
+// earlier: a copy may have been executed already.
+func (o *owner) release(p *patience, after int, inside, earlier bool) error {
 	e := o.engine
-	publish, _ := e.publish.known() // the acquire has asked for it
-	op := o.target.Driver.Release(o.target.Key, o.id, after, publish)
+	op := o.releaseOp(after)
 	pauses := e.retries()
-	earlier := false                                    // an earlier copy may have been executed
 	ctx, cancel := p.ctx, context.CancelFunc(func() {}) // an exchange has a limit of its own, as long as ours
 	if p.waited {
 		ctx, cancel = p.limited()
@@ -177,7 +182,7 @@ func (o *owner) release(p *patience, after int, inside bool) error {
 		_, answer := e.exchange(ctx, op, nil)
 		switch script.ClassOf(answer.Err) {
 		case script.Done:
-			return o.released(answer, after, !inside || !earlier && !o.zeroed.Load() && o.within())
+			return o.told(answer, after, inside, earlier)
 		case script.Refused:
 			return answer.Err
 		case script.Unknown:
@@ -193,8 +198,14 @@ func (o *owner) release(p *patience, after int, inside bool) error {
 	}
 }
 
-// released reads the answer to a release; goneIsLost is for the last one.
-func (o *owner) released(answer script.Answer, after int, goneIsLost bool) error {
+func (o *owner) releaseOp(after int) script.Op {
+	publish, _ := o.engine.publish.known() // the acquire has asked for it
+	return o.target.Driver.Release(o.target.Key, o.id, after, publish)
+}
+
+// told reads the answer to a release.
+func (o *owner) told(answer script.Answer, after int, inside, earlier bool) error {
+	goneIsLost := !inside || !earlier && !o.zeroed.Load() && o.within()
 	if o.engine.untold(o.target, answer) {
 		return nil
 	}

@@ -180,9 +180,9 @@ func (e *Engine) liveOwner(ctx context.Context, t *Target) *owner {
 func (h *hold) trace(span tracing.Hold) {
 	h.owner.mu.Lock()
 	h.span = span
-	ended := h.err
+	ended := h.life.Err
 	h.owner.mu.Unlock()
 	if ended != nil {
-		span.End(outcomeOf(ended))
+		span.End(OutcomeOf(ended))
 	}
 }

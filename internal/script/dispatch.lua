@@ -26,7 +26,7 @@ end
 function all(keys, args)
   local answers, back = {0}, {}
   local key, arg = 0, 0
-  while arg < #args do
+  while args[arg + 5] do -- alone in its call it has its own verb after these
     local nkeys, ndo, nundo = tonumber(args[arg + 3]), tonumber(args[arg + 4]), tonumber(args[arg + 5])
     local theirs = slice(keys, key, nkeys)
     local answer = attempt(args[arg + 1], theirs, slice(args, arg + 5, ndo))

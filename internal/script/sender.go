@@ -49,6 +49,14 @@ func (s *Sender) Start(ops ...Op) *Call {
 // when its queue is empty. To be called once.
 func (s *Sender) Close() { close(s.closed) }
 
+// Together tells whether two keys can be in one operation.
+func (s *Sender) Together(key, other string) bool {
+	return !s.bySlot.Load() || keys.Slot(key) == keys.Slot(other)
+}
+
+// Slots tells whether slots matter: on a cluster, as far as it is known to be one.
+func (s *Sender) Slots() bool { return s.bySlot.Load() }
+
 // Server tells which server has a key, as a name for grouping: operations with
 // the same one may travel in one call.
 func (s *Sender) Server(key string) string {
@@ -141,6 +149,8 @@ func (s *Sender) exchange(parcels []parcel) (again []parcel) {
 		case redis.HasErrorPrefix(err, "CROSSSLOT") && several:
 			s.bySlot.Store(true)
 			again = append(again, one(p)...)
+		case redis.HasErrorPrefix(err, "CROSSSLOT") && p.units[0].op.Verb == all && !s.bySlot.Swap(true):
+			p.units[0].answer.Err = ErrUndone // to be asked again, slot by slot
 		case redis.HasErrorPrefix(err, "TRYAGAIN") && several:
 			again = append(again, one(p)...) // a slot on the move serves single keys
 		default:

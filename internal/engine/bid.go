@@ -1,0 +1,390 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/holdfast-go/holdfast/internal/keys"
+	"github.com/holdfast-go/holdfast/internal/script"
+	"github.com/holdfast-go/holdfast/locking"
+	"github.com/holdfast-go/holdfast/pubsub"
+	"github.com/holdfast-go/holdfast/tracing"
+)
+
+// What a bid may get for an answer.
+var (
+	ErrSilent = errSilent
+	ErrLate   = errLate
+)
+
+// A Held is a hold that is part of one of several locks.
+type Held interface {
+	locking.Hold
+	// Carry returns ctx with the owner: a Lock with it re-enters.
+	Carry(ctx context.Context) context.Context
+	// OnEnd has told called with the cause once the hold has ended.
+	OnEnd(told func(cause error))
+	// Drop releases the hold in the background.
+	Drop()
+}
+
+// Drop releases the hold in the background, until that is confirmed or its lease is over.
+func (h *hold) Drop() {
+	after, lost := h.owner.leave(h)
+	if lost {
+		return
+	}
+	h.left()
+	if after == 0 {
+		h.owner.retire(locking.ErrUnlocked)
+	}
+	h.owner.engine.undo(h.owner)
+}
+
+// A Bid is one lock's part in the acquisition of several. It asks without waiting, together
+// with others (Ask), and waits by itself when it is told to. It is used by one goroutine
+// at a time.
+type Bid struct {
+	Lock *Lock
+
+	a     *attempt
+	asker asker  // for a new owner
+	turn  turn   // the same, while it waits
+	owner *owner // that ctx carries, and that has the lock already; nil: none
+	until int64  // ms that Redis told, when it was taken last
+	won   *hold
+	sub   *pubsub.Subscription
+}
+
+// NewBid makes a bid of a call with ctx, whose waiting ends with wait. End must follow. The
+// error is of a call that is not possible.
+func (l *Lock) NewBid(ctx, wait context.Context, ask locking.Acquire) (*Bid, error) {
+	e := l.engine
+	if err := e.admissible(ctx, l.target); err != nil {
+		return nil, err
+	}
+	a := &attempt{engine: e, target: l.target, ask: ask, lease: ask.Lease, ctx: ctx, wait: wait}
+	if a.lease == 0 {
+		a.lease = e.config.Watchdog
+	}
+	b := &Bid{Lock: l, a: a, owner: e.ownerOf(ctx, l.target)}
+	b.asker = &single{a: a, o: e.newOwner(l.target)}
+	return b, nil
+}
+
+// Trace has the bid's waiting seen on a span.
+func (b *Bid) Trace(span tracing.Acquire) { b.a.span = span }
+
+// End must be called once for each bid, after which it is over.
+func (b *Bid) End() {
+	b.StopWaiting()
+	if b.sub != nil {
+		b.sub.Close()
+	}
+	b.a.engine.leave()
+}
+
+// Prepare finds out how releases are told, see prepare.
+func (b *Bid) Prepare() error { return b.a.prepare() }
+
+// Bound has the bid's waiting end with wait from now on.
+func (b *Bid) Bound(wait context.Context) { b.a.wait = wait }
+
+// Lease is the lease that is asked for: the watchdog's if none is.
+func (b *Bid) Lease() time.Duration { return b.a.lease }
+
+// StartWaiting has the bid wait for its turn: in line, or at a place in a queue.
+func (b *Bid) StartWaiting() {
+	if b.turn != nil {
+		return
+	}
+	b.turn = b.a.turn()
+	if f, ok := b.turn.(*front); ok && f.waiter.turn == nil && f.line.until.IsZero() {
+		f.line.until = until(b.until)
+		f.told = true
+	}
+	b.asker = b.turn
+}
+
+// Await waits until it is time to ask.
+func (b *Bid) Await() error { return b.turn.await() }
+
+// StopWaiting gives the turn up, also if it had come, or keeps what was won with it.
+func (b *Bid) StopWaiting() {
+	if b.turn != nil {
+		b.turn.leave(b.won)
+		b.turn, b.asker = nil, &single{a: b.a, o: b.a.engine.newOwner(b.a.target)}
+	}
+}
+
+// Told is after which time the lock may be free, as Redis said when it was taken.
+func (b *Bid) Told() time.Duration { return time.Until(until(b.until)) }
+
+// Over tells why the waiting ended without the lock, see attempt.over.
+func (b *Bid) Over(told bool, refusal error) error { return b.a.over(told, refusal) }
+
+// Pause waits before asking again after an error; false when the waiting is over.
+func (b *Bid) Pause(r *Retries) bool { return b.a.engine.pause(b.a.wait, r, b.a.engine.closed) }
+
+// Retries are the pauses after errors of one call.
+func (b *Bid) Retries() *Retries { return b.a.engine.retries() }
+
+// Listen has messages of the lock told by wake, which has room for one.
+func (b *Bid) Listen(wake chan struct{}) error {
+	if b.sub == nil {
+		b.sub = b.a.engine.pubsub.Join(b.a.target.Driver.Channel(b.a.target.Key, ""), wake)
+	}
+	return b.sub.Err()
+}
+
+// Ask asks for the locks of all bids at once, all or nothing. They must go together
+// (Together). Neither an error nor a busy one: all are won (Won). busy: that one is taken by
+// somebody else, and nothing of the others is left. Nor is it after an error, once what may
+// have been executed is undone in the background.
+func Ask(bids []*Bid) (busy *Bid, err error) {
+	a := bids[0].a
+	for i, b := range bids {
+		b.won = nil
+		if err := b.begin(); err != nil {
+			giveAll(bids[:i])
+			return nil, b.name(err)
+		}
+	}
+	defer giveAll(bids)
+	op := bids[0].do()
+	if len(bids) > 1 {
+		pairs := make([]script.Pair, len(bids))
+		for i, b := range bids {
+			pairs[i] = script.Pair{Do: b.do(), Undo: b.back()}
+		}
+		op = script.All(pairs)
+	}
+	call, answer := a.engine.exchange(a.wait, op, a.engine.closed)
+	answers := []script.Answer{answer}
+	if len(bids) > 1 {
+		answers = answer.Shares(len(bids))
+	}
+	for i, b := range bids {
+		c := sentCopy{call: call, share: i, of: len(bids)}
+		if len(bids) == 1 {
+			c.of = 0
+		}
+		taken, failed := b.heard(answers[i], c)
+		if taken {
+			busy = b
+		}
+		if err == nil || errors.Is(err, script.ErrUndone) {
+			err = b.name(failed)
+		}
+	}
+	if busy != nil {
+		return busy, nil
+	}
+	if err == nil {
+		err = admitAll(bids, call)
+	}
+	return nil, err
+}
+
+func admitAll(bids []*Bid, call *script.Call) (err error) {
+	for _, b := range bids {
+		var failed error
+		if b.won, failed = b.admit(call); failed != nil {
+			err = b.name(failed)
+		}
+	}
+	if err != nil {
+		for _, b := range bids {
+			b.Drop()
+		}
+	}
+	return err
+}
+
+func (b *Bid) admit(call *script.Call) (*hold, error) {
+	if b.owner != nil {
+		return b.a.admit(b.owner, call.Sent(), int(b.owner.live.Load()))
+	}
+	h, err := b.a.admit(b.asker.bidder(), call.Sent(), 0)
+	if err != nil {
+		b.asker.missed()
+	}
+	return h, err
+}
+
+// Won is the hold that the last Ask won; nil if it did not.
+func (b *Bid) Won() Held {
+	if b.won == nil {
+		return nil
+	}
+	return b.won
+}
+
+// Drop gives back what was won. A turn that was waited for is over with it.
+func (b *Bid) Drop() {
+	if b.won != nil {
+		b.won.Drop()
+		b.won = nil
+	}
+	if b.turn == nil {
+		b.asker = &single{a: b.a, o: b.a.engine.newOwner(b.a.target)}
+	}
+}
+
+func (b *Bid) name(err error) error {
+	if err == nil || errors.Is(err, script.ErrUndone) {
+		return err
+	}
+	return fmt.Errorf("member %q: %w", b.Lock.Name(), err)
+}
+
+// begin takes the turn of an owner that re-enters.
+func (b *Bid) begin() error {
+	if b.owner == nil {
+		return nil
+	}
+	if err := b.owner.take(b.a.wait, b.a.engine.closed); err != nil {
+		return b.a.over(false, nil)
+	}
+	_, err := b.owner.reentrant()
+	if err == nil {
+		return nil
+	}
+	b.owner.give()
+	if errors.Is(err, errRetired) {
+		b.owner = nil // it has unlocked everything: its context names nobody any more
+		return nil
+	}
+	return err
+}
+
+func giveAll(bids []*Bid) {
+	for _, b := range bids {
+		if b.owner != nil {
+			b.owner.give()
+		}
+	}
+}
+
+// do is the acquire.
+func (b *Bid) do() script.Op {
+	t := b.a.target
+	if o := b.owner; o != nil {
+		o.sending(b.a.lease)
+		return t.Driver.Acquire(t.Key, o.id, b.a.lease, int(o.live.Load()))
+	}
+	return b.asker.op()
+}
+
+// back takes the acquire back within its own script, so that nobody has seen it: only a
+// queue's next one has to be told, who may have been the bid itself.
+func (b *Bid) back() script.Op {
+	t := b.a.target
+	if o := b.owner; o != nil {
+		return t.Driver.Release(t.Key, o.id, int(o.live.Load()), "")
+	}
+	publish := ""
+	if b.a.inQueue() != nil {
+		publish, _ = b.a.engine.publish.known()
+	}
+	return t.Driver.Release(t.Key, b.asker.bidder().id, 0, publish)
+}
+
+// heard takes the bid's share of the answer: taken by somebody else, or an error.
+func (b *Bid) heard(answer script.Answer, c sentCopy) (taken bool, err error) {
+	v, err := answer.Ints(2)
+	if err == nil {
+		v, err = answer.Ints(len(answer.Reply))
+	}
+	if b.owner != nil {
+		switch {
+		case classOf(err) == script.Unknown:
+			b.a.engine.undo(b.owner, c) // down to the holds that it has
+		case err == nil && v[0] != done:
+			b.owner.retire(locking.ErrLost) // gone, though no hold had been told
+			return false, locking.ErrLost
+		}
+		return false, err
+	}
+	b.asker.heard(v, err, c)
+	if err == nil && v[0] != done {
+		b.until = v[1]
+		return true, nil
+	}
+	return false, err
+}
+
+// Together tells whether two locks can be asked for in one Ask.
+func (l *Lock) Together(other *Lock) bool {
+	return l.engine == other.engine && l.engine.sender.Together(l.target.Key, other.target.Key)
+}
+
+// IsDark tells whether the lock's server did not answer a quorum lock's try in time, the
+// last time that it was asked.
+func (l *Lock) IsDark() bool { return l.engine.dark.Load() }
+
+// SetDark notes it.
+func (l *Lock) SetDark(dark bool) { l.engine.dark.Store(dark) }
+
+// Owns tells whether a hold is one of this lock.
+func (l *Lock) Owns(held Held) bool {
+	h, ok := held.(*hold)
+	return ok && h.owner.engine == l.engine && h.owner.target.Key == l.target.Key
+}
+
+// OneClient tells whether two locks are of one client.
+func (l *Lock) OneClient(other *Lock) bool { return l.engine == other.engine }
+
+// Same tells whether two locks are the same one: of one client, one key, one kind.
+func (l *Lock) Same(other *Lock) bool {
+	return l.engine == other.engine && l.target.Key == other.target.Key && l.Kind() == other.Kind()
+}
+
+// Kind is the driver's name.
+func (l *Lock) Kind() string { return l.target.Driver.Kind() }
+
+// Queues tells whether waiters of the lock stand in a queue in Redis.
+func (l *Lock) Queues() bool {
+	_, ok := l.target.Driver.(Queue)
+	return ok
+}
+
+// Impossible is why no call of the lock is possible, or nil.
+func (l *Lock) Impossible() error { return l.target.Err }
+
+// OnClose has f called on a goroutine of its own when the client closes, unless it is
+// stopped before.
+func (l *Lock) OnClose(f func()) (stop func() bool) { return context.AfterFunc(l.engine.life, f) }
+
+// Compare orders locks the same way in all processes that name their servers alike: by
+// server, slot and key.
+func (l *Lock) Compare(other *Lock) int {
+	if n := strings.Compare(l.engine.place(), other.engine.place()); n != 0 {
+		return n
+	}
+	if l.engine.sender.Slots() {
+		if n := keys.Slot(l.target.Key) - keys.Slot(other.target.Key); n != 0 {
+			return n
+		}
+	}
+	return strings.Compare(l.target.Key, other.target.Key)
+}
+
+// place names the server, or the cluster, as the Redis client was told.
+func (e *Engine) place() string {
+	switch rdb := e.config.Redis.(type) {
+	case *redis.Client:
+		return fmt.Sprintf("%s/%d", rdb.Options().Addr, rdb.Options().DB)
+	case *redis.ClusterClient:
+		addrs := slices.Clone(rdb.Options().Addrs)
+		slices.Sort(addrs)
+		return strings.Join(addrs, ",")
+	}
+	return ""
+}

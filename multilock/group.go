@@ -1,0 +1,119 @@
+package multilock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/holdfast-go/holdfast/internal/engine"
+	"github.com/holdfast-go/holdfast/locking"
+	"github.com/holdfast-go/holdfast/tracing"
+)
+
+// A group is what multi and quorum lock have in common.
+type group struct {
+	kind   string // for spans: "multi", "red"
+	name   string
+	given  []*engine.Lock // the members, in the order in which they were given
+	err    error          // why no call can be made
+	tracer *tracing.Tracer
+}
+
+// Name lists the members: "multi(a, b)".
+func (g *group) Name() string { return g.name }
+
+// open begins a call: a bid for each member, a context that ends with ctx, with the wait,
+// and with each of the clients. End the bids and call done after it.
+func (g *group) open(ctx context.Context, members []*engine.Lock, opts []locking.AcquireOption) (ask locking.Acquire, bids []*engine.Bid, wait context.Context, done func(), err error) {
+	if g.err != nil {
+		return ask, nil, nil, nil, g.err
+	}
+	if ask, err = locking.NewAcquire(opts...); err != nil {
+		return ask, nil, nil, nil, err
+	}
+	if ctx == nil {
+		return ask, nil, nil, nil, errors.New("holdfast: ctx is nil")
+	}
+	var cleanup []func()
+	done = func() {
+		for _, f := range slices.Backward(cleanup) {
+			f()
+		}
+	}
+	wait = ctx
+	if ask.Bounded && ask.Wait > 0 {
+		bounded, cancel := context.WithTimeout(wait, ask.Wait)
+		cleanup = append(cleanup, cancel)
+		wait = bounded
+	}
+	closing, cancel := context.WithCancelCause(wait)
+	cleanup = append(cleanup, func() { cancel(nil) })
+	wait = closing
+	for _, m := range members {
+		stop := m.OnClose(func() { cancel(locking.ErrClosed) })
+		cleanup = append(cleanup, func() { stop() })
+		b, err := m.NewBid(ctx, wait, ask)
+		if err != nil {
+			done()
+			return ask, nil, nil, nil, err
+		}
+		bids = append(bids, b)
+		cleanup = append(cleanup, b.End)
+	}
+	return ask, bids, wait, done, nil
+}
+
+// trace begins the span of an acquisition; the function ends it.
+func (g *group) trace(ctx context.Context, ask locking.Acquire) (tracing.Acquire, func(h *hold, lease time.Duration, err error)) {
+	span := g.tracer.Acquire(ctx, g.kind, g.name)
+	return span, func(h *hold, lease time.Duration, err error) {
+		owner, count := "", 0
+		if h != nil {
+			owner, count = h.Owner(), h.Count()
+		}
+		span.End(engine.Outcome(ctx, err), owner, count > 1, lease, err)
+		if h != nil {
+			h.trace(span.Hold(owner))
+		}
+	}
+}
+
+// each asks all members at once, and gives their answers in the order of the members.
+func each[T any](members []*engine.Lock, ask func(*engine.Lock) (T, error)) ([]T, []error) {
+	answers, errs := make([]T, len(members)), make([]error, len(members))
+	var wg sync.WaitGroup
+	for i, m := range members {
+		wg.Go(func() { answers[i], errs[i] = ask(m) }) // ends within the limit of a question
+	}
+	wg.Wait()
+	return answers, errs
+}
+
+// answered returns the answers of the members that answered, and an error if they are
+// fewer than needed.
+func answered[T any](g *group, deed string, answers []T, errs []error, need int) ([]T, error) {
+	var got []T
+	for i, err := range errs {
+		if err == nil {
+			got = append(got, answers[i])
+		}
+	}
+	if len(got) < need {
+		return nil, fmt.Errorf("%s %q: %w", deed, g.name, errors.Join(errs...))
+	}
+	return got, nil
+}
+
+func (g *group) possible(deed string) error {
+	if g.err != nil {
+		return fmt.Errorf("%s %q: %w", deed, g.name, g.err)
+	}
+	return nil
+}
+
+func (g *group) do(ctx context.Context, l locking.Lock, fn func(context.Context) error, opts []locking.AcquireOption) error {
+	return engine.Do(ctx, l, fn, opts...)
+}

@@ -1,0 +1,249 @@
+package multilock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/holdfast-go/holdfast/internal/engine"
+	"github.com/holdfast-go/holdfast/locking"
+	"github.com/holdfast-go/holdfast/tracing"
+)
+
+// A hold is the holds of a group's members as one. It lives as long as enough of them
+// do: all of a multi lock's, a majority of a quorum lock's.
+type hold struct {
+	group *group
+	need  int
+
+	mu       sync.Mutex
+	members  []engine.Held // those that live; a quorum lock's come and go
+	owner    string        // of the first one there was
+	count    int
+	life     engine.Life
+	leaving  bool          // Unlock is under way: it says how it ends
+	unlocked chan struct{} // made by the first Unlock, closed when that is over
+	span     tracing.Hold
+	ended    func() // told of the end
+}
+
+var _ locking.Hold = (*hold)(nil)
+
+// newHold makes a hold of members that were just acquired.
+func newHold(g *group, members []engine.Held, need int) *hold {
+	h := &hold{group: g, need: need, owner: members[0].Owner(), count: members[0].Count()}
+	for _, m := range members {
+		h.count = min(h.count, m.Count())
+	}
+	h.members = append(h.members, members...)
+	for _, m := range members {
+		m.OnEnd(func(cause error) { h.memberEnded(m, cause) })
+	}
+	return h
+}
+
+func (h *hold) Name() string  { return h.group.name }
+func (h *hold) Owner() string { return h.owner }
+func (h *hold) Count() int    { return h.count }
+
+// memberEnded takes a member out that has ended by itself. If there are not enough left
+// the hold ends, and the others are released.
+func (h *hold) memberEnded(m engine.Held, cause error) {
+	h.mu.Lock()
+	for i, member := range h.members {
+		if member == m {
+			h.members = append(h.members[:i:i], h.members[i+1:]...)
+			break
+		}
+	}
+	over := !h.leaving && len(h.members) < h.need && h.life.Err == nil
+	if over {
+		h.life.End(fmt.Errorf("member %q: %w", m.Name(), cause))
+	}
+	rest := h.members
+	h.mu.Unlock()
+	if !over {
+		return
+	}
+	if !errors.Is(cause, locking.ErrClosed) {
+		for _, other := range rest {
+			other.Drop()
+		}
+	}
+	h.finish()
+}
+
+// finish ends the span, and what looks after the hold.
+func (h *hold) finish() {
+	h.mu.Lock()
+	cause, span, ended := h.life.Err, h.span, h.ended
+	h.mu.Unlock()
+	span.End(engine.OutcomeOf(cause))
+	if ended != nil {
+		ended()
+	}
+}
+
+// trace gives the hold its span, unless it has ended meanwhile.
+func (h *hold) trace(span tracing.Hold) {
+	h.mu.Lock()
+	h.span = span
+	ended := h.life.Err
+	h.mu.Unlock()
+	if ended != nil {
+		span.End(engine.OutcomeOf(ended))
+	}
+}
+
+// look has each member look at the clock, which may end the hold.
+func (h *hold) look() {
+	for _, m := range h.living() {
+		_ = m.Err()
+	}
+}
+
+func (h *hold) living() []engine.Held {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return append([]engine.Held(nil), h.members...)
+}
+
+// Err is nil while enough members are held.
+func (h *hold) Err() error {
+	h.look()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.life.Err
+}
+
+// Done is closed once the hold has ended.
+func (h *hold) Done() <-chan struct{} {
+	h.look()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.life.Done()
+}
+
+// Context returns a context that ends with the hold and carries an owner for each member.
+func (h *hold) Context(parent context.Context) context.Context {
+	if parent == nil {
+		parent = context.Background()
+	}
+	h.look()
+	ctx := parent
+	for _, m := range h.living() {
+		ctx = m.Carry(ctx)
+	}
+	return h.life.Context(&h.mu, parent, ctx)
+}
+
+// Extend lengthens the lease of the members; it fails unless enough are.
+func (h *hold) Extend(ctx context.Context, lease time.Duration) error {
+	if err := h.extend(ctx, lease); err != nil {
+		return fmt.Errorf("extend %q: %w", h.Name(), err)
+	}
+	return nil
+}
+
+func (h *hold) extend(ctx context.Context, lease time.Duration) error {
+	if ctx == nil {
+		return errors.New("holdfast: ctx is nil")
+	}
+	if err := locking.CheckDuration("lease", lease); err != nil {
+		return err
+	}
+	if err := h.Err(); err != nil {
+		return err
+	}
+	members := h.living()
+	errs := make(chan error, len(members))
+	for _, m := range members {
+		go func() { errs <- m.Extend(ctx, lease) }() // ends with ctx or with the member
+	}
+	extended, refused := 0, []error(nil)
+	for range members {
+		if err := <-errs; err != nil {
+			refused = append(refused, err)
+		} else if extended++; extended >= h.need && h.need < len(members) {
+			return h.Err()
+		}
+	}
+	if err := h.Err(); err != nil {
+		return err
+	}
+	if extended < h.need {
+		return errors.Join(refused...)
+	}
+	return nil
+}
+
+// drop gives up a hold that nobody has seen.
+func (h *hold) drop() {
+	h.mu.Lock()
+	h.leaving = true
+	h.life.End(locking.ErrUnlocked)
+	h.mu.Unlock()
+	for _, m := range slices.Backward(h.living()) {
+		m.Drop()
+	}
+}
+
+// Unlock releases the members, those that go together in one call, and tries each of them.
+func (h *hold) Unlock(ctx context.Context) error {
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	lost := h.Err() // looks, and releases the others if one is lost
+	h.mu.Lock()
+	over := h.unlocked
+	if over == nil {
+		h.unlocked = make(chan struct{})
+	}
+	h.leaving = true
+	h.mu.Unlock()
+	if over != nil {
+		<-over // bounded by the first call's limit
+		return nil
+	}
+	defer close(h.unlocked)
+
+	span := h.group.tracer.Release(ctx, h.group.kind, h.Name(), h.owner)
+	err := h.unlock(ctx, lost)
+	if err != nil {
+		err = fmt.Errorf("unlock %q: %w", h.Name(), err)
+	}
+	span.End(err)
+	return err
+}
+
+func (h *hold) unlock(ctx context.Context, lost error) error {
+	if errors.Is(lost, locking.ErrLost) {
+		return lost
+	}
+	members := h.living()
+	errs := engine.UnlockAll(ctx, members, h.need)
+	released := 0
+	for _, err := range errs {
+		if err == nil {
+			released++
+		}
+	}
+	err := errors.Join(errs...)
+	if released >= h.need {
+		err = nil
+	}
+	h.mu.Lock()
+	cause := locking.ErrUnlocked
+	if errors.Is(err, locking.ErrLost) {
+		cause = locking.ErrLost
+	}
+	ended := h.life.End(cause)
+	h.mu.Unlock()
+	if ended {
+		h.finish()
+	}
+	return err
+}

@@ -1,0 +1,102 @@
+package multilock
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/holdfast-go/holdfast/internal/engine"
+	"github.com/holdfast-go/holdfast/locking"
+)
+
+// A keeper gets the members back that a quorum hold misses: those that did not answer
+// when it was acquired, and those that came back without the lock. A member that is asked
+// again gives nothing away, because a majority has the lock all along.
+type keeper struct {
+	red   *Red
+	every time.Duration
+
+	ctx    context.Context // ends with the hold
+	cancel context.CancelFunc
+	mu     sync.Mutex
+	timer  *time.Timer
+}
+
+func (r *race) keeper() *keeper {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &keeper{red: r.red, every: r.lease / 3, ctx: ctx, cancel: cancel}
+}
+
+// keep has a keeper look after the hold until it ends.
+func (h *hold) keep(k *keeper) {
+	h.mu.Lock()
+	h.ended = k.stop
+	over := h.life.Err != nil
+	h.mu.Unlock()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if over || k.ctx.Err() != nil {
+		k.cancel()
+		return
+	}
+	k.timer = time.AfterFunc(k.every, func() { k.look(h) })
+}
+
+func (k *keeper) stop() {
+	k.cancel()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.timer != nil {
+		k.timer.Stop()
+	}
+}
+
+// look asks the members that are missing, one after the other, each for the short limit.
+func (k *keeper) look(h *hold) {
+	for _, m := range k.red.given {
+		if k.ctx.Err() == nil && !h.has(m) {
+			k.fetch(h, m)
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.ctx.Err() == nil {
+		k.timer.Reset(k.every)
+	}
+}
+
+func (k *keeper) fetch(h *hold, m *engine.Lock) {
+	wait, cancel := context.WithTimeout(k.ctx, limit(3*k.every))
+	defer cancel()
+	b, err := m.NewBid(context.Background(), wait, locking.Acquire{})
+	if err != nil {
+		return // its client is closed
+	}
+	defer b.End()
+	if b.Prepare() != nil {
+		return
+	}
+	if busy, err := engine.Ask([]*engine.Bid{b}); busy == nil && err == nil && !h.join(b.Won()) {
+		b.Drop()
+	}
+}
+
+// has tells whether the hold has this member.
+func (h *hold) has(m *engine.Lock) bool {
+	return slices.ContainsFunc(h.living(), func(held engine.Held) bool { return m.Owns(held) })
+}
+
+// join takes one more member into the hold, unless it has ended or has that one.
+func (h *hold) join(m engine.Held) bool {
+	h.mu.Lock()
+	ok := h.life.Err == nil && !h.leaving
+	if ok {
+		h.members = append(h.members, m)
+	}
+	h.mu.Unlock()
+	if ok {
+		m.OnEnd(func(cause error) { h.memberEnded(m, cause) })
+	}
+	return ok
+}

@@ -1,0 +1,274 @@
+package multilock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/holdfast-go/holdfast/internal/engine"
+	"github.com/holdfast-go/holdfast/internal/script"
+	"github.com/holdfast-go/holdfast/locking"
+	"github.com/holdfast-go/holdfast/tracing"
+)
+
+// Multi is several locks as one: held if all are. All its methods may be called at once.
+type Multi struct {
+	group
+	ordered []*engine.Lock // as they are acquired
+}
+
+var _ locking.Lock = (*Multi)(nil)
+
+// New makes a multi lock; nil traces nothing. What is not possible is told by its first call.
+func New(tracer *tracing.Tracer, locks ...locking.Lock) *Multi {
+	members, err := flatten("a multi lock", locks)
+	return &Multi{
+		group:   group{kind: "multi", name: nameOf("multi", members), given: members, err: err, tracer: tracer},
+		ordered: inOrder(members),
+	}
+}
+
+// Lock waits until all members are acquired or ctx ends.
+func (l *Multi) Lock(ctx context.Context, opts ...locking.AcquireOption) (locking.Hold, error) {
+	h, err := l.acquire(ctx, opts)
+	if err != nil {
+		return nil, fmt.Errorf("acquire %q: %w", l.name, err)
+	}
+	return h, nil
+}
+
+// TryLock waits at most that long for other owners.
+func (l *Multi) TryLock(ctx context.Context, wait, lease time.Duration) (locking.Hold, error) {
+	return l.Lock(ctx, locking.WithWait(wait), locking.WithLease(lease))
+}
+
+// Do acquires all members, runs fn with the hold's context and releases them.
+func (l *Multi) Do(ctx context.Context, fn func(context.Context) error, opts ...locking.AcquireOption) error {
+	return l.do(ctx, l, fn, opts)
+}
+
+func (l *Multi) acquire(ctx context.Context, opts []locking.AcquireOption) (*hold, error) {
+	ask, bids, wait, done, err := l.open(ctx, l.ordered, opts)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	span, end := l.trace(ctx, ask)
+	a := &acquisition{multi: l, ask: ask, bids: bids, wait: wait, span: span, single: ask.Bounded && ask.Wait == 0}
+	for _, b := range bids {
+		b.Trace(span)
+	}
+	h, err := a.run()
+	end(h, bids[0].Lease(), err)
+	return h, err
+}
+
+// An acquisition is one call of Lock on its way.
+type acquisition struct {
+	multi  *Multi
+	ask    locking.Acquire
+	bids   []*engine.Bid // in the global order
+	wait   context.Context
+	span   tracing.Acquire
+	single bool
+	told   bool // that somebody else has one of them
+}
+
+// run asks for all; if one is busy, gives back those that it got and waits for that one
+// alone; and asks for all again, in the global order.
+//
+// It cannot deadlock, because it holds nothing while it waits. Nor do two acquisitions keep
+// each other from succeeding: of those that meet, the one that has the last of the locks
+// in question, in the order that is common to all, gets the rest too. Only the first try
+// goes to all servers at once.
+func (a *acquisition) run() (*hold, error) {
+	var waiting *engine.Bid // for its turn
+	retries := a.bids[0].Retries()
+	for _, b := range a.bids {
+		if err := b.Prepare(); err != nil {
+			return nil, err
+		}
+	}
+	for first := true; ; first = false {
+		if waiting != nil {
+			if err := waiting.Await(); err != nil {
+				return nil, a.over(err)
+			}
+		}
+		if a.wait.Err() != nil {
+			return nil, a.over(nil)
+		}
+		busy, err := a.round(first)
+		switch {
+		case err == nil && busy == nil:
+			return a.hold()
+		case busy != nil && a.single:
+			return nil, locking.ErrNotAcquired
+		case busy != nil:
+			a.told = true
+			retries.Reset()
+			a.span.Waiting()
+			if waiting != nil && waiting != busy {
+				waiting.StopWaiting()
+			}
+			waiting = busy
+			waiting.StartWaiting()
+			continue
+		case errors.Is(err, locking.ErrLost), engine.ClassOf(err) == script.Refused, a.single:
+			return nil, a.over(err)
+		}
+		if !a.bids[0].Pause(retries) {
+			return nil, a.over(err)
+		}
+		a.span.Event(tracing.EventRetry)
+	}
+}
+
+// hold makes one hold of all. A lease of the caller's starts anew once all are held, or those
+// that were acquired first would have less of it.
+func (a *acquisition) hold() (*hold, error) {
+	h := newHold(&a.multi.group, a.holds(), len(a.bids))
+	if a.ask.Lease == 0 || len(a.batches()) == 1 {
+		return h, nil
+	}
+	if err := h.extend(a.wait, a.ask.Lease); err != nil {
+		h.drop()
+		return nil, a.over(err)
+	}
+	return h, nil
+}
+
+// over tells why it ended without the locks.
+func (a *acquisition) over(err error) error {
+	switch {
+	case errors.Is(err, locking.ErrLost), errors.Is(err, locking.ErrClosed), errors.Is(err, locking.ErrNotAcquired):
+		return err
+	case errors.Is(context.Cause(a.wait), locking.ErrClosed):
+		return locking.ErrClosed
+	}
+	return a.bids[0].Over(a.told, err)
+}
+
+// round asks each batch in its turn, or all at once. What it got it gives back, in
+// reverse, unless it got all.
+func (a *acquisition) round(together bool) (busy *engine.Bid, err error) {
+	batches := a.batches()
+	a.span.Attempt()
+	if together && len(batches) > 1 {
+		busy, err = askTogether(batches)
+	} else {
+		for _, batch := range batches {
+			if busy, err = engine.Ask(batch); busy != nil || err != nil {
+				break
+			}
+		}
+	}
+	if busy != nil || err != nil {
+		for _, b := range slices.Backward(a.bids) {
+			b.Drop()
+		}
+	}
+	return busy, err
+}
+
+// askTogether asks all batches at once. Of several that are busy the first counts.
+func askTogether(batches [][]*engine.Bid) (busy *engine.Bid, err error) {
+	busies, errs := make([]*engine.Bid, len(batches)), make([]error, len(batches))
+	var wg sync.WaitGroup
+	for i, batch := range batches {
+		wg.Go(func() { busies[i], errs[i] = engine.Ask(batch) }) // ends with the wait, or the limit of an attempt
+	}
+	wg.Wait()
+	for i := range batches {
+		if busy == nil {
+			busy = busies[i]
+		}
+		if err == nil {
+			err = errs[i]
+		}
+	}
+	if err != nil {
+		busy = nil
+	}
+	return busy, err
+}
+
+// batches are the bids that go together, in the global order.
+func (a *acquisition) batches() (batches [][]*engine.Bid) {
+	for _, b := range a.bids {
+		if n := len(batches); n > 0 && batches[n-1][0].Lock.Together(b.Lock) {
+			batches[n-1] = append(batches[n-1], b)
+		} else {
+			batches = append(batches, []*engine.Bid{b})
+		}
+	}
+	return batches
+}
+
+// holds are the members' holds in the order in which the members were given.
+func (a *acquisition) holds() []engine.Held {
+	var holds []engine.Held
+	for _, m := range a.multi.given {
+		for _, b := range a.bids {
+			if b.Lock == m {
+				holds = append(holds, b.Won())
+			}
+		}
+	}
+	return holds
+}
+
+// ForceUnlock frees whatever members are held, whoever holds them, and tells whether any
+// was. It tries all.
+func (l *Multi) ForceUnlock(ctx context.Context) (bool, error) {
+	if err := l.possible("force-unlock"); err != nil {
+		return false, err
+	}
+	freed, errs := each(l.given, func(m *engine.Lock) (bool, error) { return m.ForceUnlock(ctx) })
+	if err := errors.Join(errs...); err != nil {
+		return slices.Contains(freed, true), fmt.Errorf("force-unlock %q: %w", l.name, err)
+	}
+	return slices.Contains(freed, true), nil
+}
+
+// IsLocked tells whether all members are locked, by whomever.
+func (l *Multi) IsLocked(ctx context.Context) (bool, error) {
+	locked, err := ask(&l.group, "look at", func(m *engine.Lock) (bool, error) { return m.IsLocked(ctx) })
+	return err == nil && !slices.Contains(locked, false), err
+}
+
+// IsHeld tells whether ctx carries an owner of each member that holds it.
+func (l *Multi) IsHeld(ctx context.Context) (bool, error) {
+	n, err := l.HoldCount(ctx)
+	return n > 0, err
+}
+
+// HoldCount tells the smallest of the members' hold counts.
+func (l *Multi) HoldCount(ctx context.Context) (int, error) {
+	counts, err := ask(&l.group, "count holds of", func(m *engine.Lock) (int, error) { return m.HoldCount(ctx) })
+	if err != nil {
+		return 0, err
+	}
+	return slices.Min(counts), nil
+}
+
+// RemainingTTL tells the smallest of the members'; ErrNotHeld if one is free.
+func (l *Multi) RemainingTTL(ctx context.Context) (time.Duration, error) {
+	ttls, err := ask(&l.group, "look at", func(m *engine.Lock) (time.Duration, error) { return m.RemainingTTL(ctx) })
+	if err != nil {
+		return 0, err
+	}
+	return slices.Min(ttls), nil
+}
+
+// ask asks all members, and wants an answer of all.
+func ask[T any](g *group, deed string, question func(*engine.Lock) (T, error)) ([]T, error) {
+	if err := g.possible(deed); err != nil {
+		return nil, err
+	}
+	answers, errs := each(g.given, question)
+	return answered(g, deed, answers, errs, len(g.given))
+}
