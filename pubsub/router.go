@@ -151,8 +151,8 @@ func (b *backoff) pause() time.Duration {
 	return min(shortestPause<<min(b.failures, 10), longestPause)
 }
 
-// failed counts a failure of a session. A session that lived longer than the pause
-// before it counts as a good one, so that a connection that is lost now and then is
+// failed counts a failure of a session; lived is from its opening to the last thing it
+// heard, nothing if it was never connected. One that lived longer than the pause before it counts as a good one, so that a connection that is lost now and then is
 // back at once, while one that never lasts is not made in a loop. Under m.mu.
 func (m *Manager) failed(server string, lived time.Duration) (worthTelling bool) {
 	f := m.failures[server]

@@ -146,7 +146,7 @@ func (s *session) end(reason error) {
 	s.cancel()
 	delete(m.sessions, s.server.name)
 	if reason != nil && !m.closed {
-		if m.failed(s.server.name, time.Since(s.opened)) {
+		if m.failed(s.server.name, s.lastFrame.Sub(s.opened)) {
 			m.warn("connection for messages lost", reason)
 		}
 		m.reload()
