@@ -1,0 +1,207 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/redis/go-redis/v9/logging"
+)
+
+// command runs what the command line asks for; the result is the exit status.
+func command(args []string) int {
+	verb := ""
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		verb, args = args[0], args[1:]
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	var err error
+	switch verb {
+	case "", "run":
+		err = campaign(ctx, args)
+	case "check":
+		err = recheck(args)
+	case "controls":
+		err = onlyControls(ctx, args)
+	default:
+		err = fmt.Errorf("no command is called %q; there are run, check and controls", verb)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "soak:", err)
+		return 1
+	}
+	return 0
+}
+
+// settings are the flags of a run.
+type settings struct {
+	duration time.Duration
+	seed     uint64
+	dir      string
+	keep     bool
+	short    bool
+	only     string
+	controls bool
+}
+
+func parse(args []string) (s settings, err error) {
+	flags := flag.NewFlagSet("soak", flag.ContinueOnError)
+	flags.DurationVar(&s.duration, "duration", 10*time.Minute, "time under load, over all rounds")
+	flags.Uint64Var(&s.seed, "seed", 0, "seed of the run; 0 draws one")
+	flags.StringVar(&s.dir, "dir", "", "where histories and report.json go; empty: a temporary folder")
+	flags.BoolVar(&s.keep, "keep", false, "keep the histories of rounds without violations, too")
+	flags.BoolVar(&s.short, "short", false, "one short round of each kind, with its floors, and the negative controls")
+	flags.StringVar(&s.only, "only", "", "only rounds whose names contain this; no floors")
+	flags.BoolVar(&s.controls, "controls", true, "with -short: run the negative controls")
+	if err := flags.Parse(args); err != nil {
+		return s, err
+	}
+	if s.seed == 0 {
+		s.seed = rand.Uint64N(1 << 32)
+	}
+	if s.dir == "" {
+		s.dir, err = os.MkdirTemp("", "soak-")
+	} else {
+		err = os.MkdirAll(s.dir, 0o755)
+	}
+	return s, err
+}
+
+// campaign runs rounds until the time is over.
+func campaign(ctx context.Context, args []string) error {
+	s, err := parse(args)
+	if err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	logging.Disable() // go-redis tells of every dial that fails
+	rep := newReport(s.seed)
+	fmt.Printf("seed %d, histories in %s\n", s.seed, s.dir)
+	under := time.Duration(0)
+	for cycle := 0; ctx.Err() == nil && (cycle == 0 || !s.short && under < s.duration); cycle++ {
+		for _, r := range plan(s, cycle) {
+			if ctx.Err() != nil || !strings.Contains(r.Name, s.only) || !s.short && under >= s.duration && s.only == "" {
+				continue
+			}
+			under += r.Duration
+			rep.round(ctx, &runner{round: r, binary: self}, s)
+		}
+	}
+	if s.short && s.controls && ctx.Err() == nil {
+		rep.Controls, err = runControls(ctx, s)
+		if err != nil {
+			rep.Invalid = append(rep.Invalid, err.Error())
+		}
+	}
+	if ctx.Err() == nil && s.only == "" {
+		rep.floors(s)
+	}
+	rep.Valid = len(rep.Invalid) == 0
+	fmt.Println()
+	rep.table(os.Stdout)
+	if err := rep.write(filepath.Join(s.dir, "report.json")); err != nil {
+		return err
+	}
+	return rep.verdict()
+}
+
+// round runs one round, checks its history, and keeps it if something is wrong.
+func (r *report) round(ctx context.Context, run *runner, s settings) {
+	err := run.run(ctx, s.dir, func(run *runner) {
+		acquired, clashes := run.team.counts()
+		fmt.Printf("\r%-24s %7d acquired %5d faults %3d in the register  %d violations so far ",
+			run.Name, acquired, run.faults.Load(), clashes, len(r.Violations))
+	})
+	if err != nil && ctx.Err() == nil {
+		r.Invalid = append(r.Invalid, fmt.Sprintf("%s: %v", run.Name, err))
+	}
+	described, events, err := readHistory(run.history)
+	if err != nil {
+		r.Invalid = append(r.Invalid, err.Error())
+		return
+	}
+	a := analyse(described, events)
+	r.add(a)
+	fmt.Printf("\r%-24s %7d acquired %5d faults %d violations%s\n", run.Name, a.figures.Acquired, a.figures.AllFaults, len(a.found), strings.Repeat(" ", 30))
+	if len(a.found) > 0 {
+		r.Kept = append(r.Kept, run.history)
+	} else if !s.keep {
+		_ = os.Remove(run.history)
+	}
+}
+
+func (r *report) verdict() error {
+	missed := 0
+	for _, c := range r.Controls {
+		if !c.Caught {
+			missed++
+		}
+	}
+	var err error
+	if len(r.Violations) > 0 {
+		err = fmt.Errorf("%d violations; histories: %s", len(r.Violations), strings.Join(r.Kept, " "))
+	}
+	if missed > 0 {
+		err = errors.Join(err, fmt.Errorf("%d planted bugs were not caught", missed))
+	}
+	if !r.Valid {
+		err = errors.Join(err, errors.New("the run is invalid"))
+	}
+	return err
+}
+
+// recheck checks saved histories again.
+func recheck(args []string) error {
+	if len(args) == 0 {
+		return errors.New("check which history?")
+	}
+	rep := newReport(0)
+	for _, path := range args {
+		r, events, err := readHistory(path)
+		if err != nil {
+			return err
+		}
+		rep.Seed = r.Seed
+		rep.add(analyse(r, events))
+		rep.Kept = append(rep.Kept, path)
+	}
+	rep.Valid = true
+	rep.table(os.Stdout)
+	return rep.verdict()
+}
+
+// commit is the library's, with a mark if it was changed since.
+func commit() string {
+	text, err := exec.Command("git", "describe", "--always", "--dirty").Output()
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(text))
+}
+
+func redisVersion() string {
+	binary := os.Getenv("HOLDFAST_REDIS_SERVER")
+	if binary == "" {
+		binary = "redis-server"
+	}
+	text, _ := exec.Command(binary, "--version").Output()
+	for _, word := range strings.Fields(string(text)) {
+		if version, ok := strings.CutPrefix(word, "v="); ok {
+			return version
+		}
+	}
+	return "unknown"
+}

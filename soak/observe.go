@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// An observer is a hook in a worker's Redis client. It notes each operation of each
+// script that is sent, and what became of it.
+type observer struct {
+	record *recorder
+	worker string
+	mortal bool // the process may be killed: note operations before they are sent, too
+}
+
+var _ redis.Hook = (*observer)(nil)
+
+func (o *observer) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (o *observer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		ops := o.sent(cmd)
+		err := next(ctx, cmd)
+		o.answered(ops, cmd, err)
+		return err
+	}
+}
+
+func (o *observer) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		ops := make([][]event, len(cmds))
+		for i, cmd := range cmds {
+			ops[i] = o.sent(cmd)
+		}
+		err := next(ctx, cmds)
+		for i, cmd := range cmds {
+			o.answered(ops[i], cmd, cmd.Err())
+		}
+		return err
+	}
+}
+
+// sent reads the operations out of a command that is about to go out.
+func (o *observer) sent(cmd redis.Cmder) []event {
+	ops := operations(words(cmd.Args()))
+	call := now()
+	for i := range ops {
+		ops[i].Kind, ops[i].Call, ops[i].Worker = kindOp, call, o.worker
+		if o.mortal && ops[i].Lock != "" {
+			e := ops[i]
+			e.Kind = kindSent
+			o.record.note(e)
+		}
+	}
+	return ops
+}
+
+// answered notes what became of the operations. What was certainly not executed
+// is left out, as if it had never been.
+func (o *observer) answered(ops []event, cmd redis.Cmder, err error) {
+	at := now()
+	var answers []any
+	if value, ok := cmd.(interface{ Val() any }); ok && err == nil {
+		answers, _ = value.Val().([]any)
+	}
+	for i, op := range ops {
+		if op.Lock == "" {
+			continue
+		}
+		op.Time = at
+		switch {
+		case err != nil:
+			op.Unknown, op.Err = !notExecuted(err), err.Error()
+		case i >= len(answers):
+			op.Unknown, op.Err = true, fmt.Sprintf("%d answers to %d operations", len(answers), len(ops))
+		default:
+			op.Answer, op.Err = answer(answers[i])
+		}
+		o.record.note(op)
+	}
+}
+
+// answer reads one operation's answer: numbers, or the text of its own error.
+func answer(reply any) (numbers []int64, text string) {
+	list, ok := reply.([]any)
+	if !ok {
+		return nil, fmt.Sprint(reply)
+	}
+	for _, item := range list {
+		if n, ok := item.(int64); ok {
+			numbers = append(numbers, n)
+		}
+	}
+	return numbers, ""
+}
+
+// notExecuted tells whether an error means that the server executed nothing: it said
+// no, or never heard of the command.
+func notExecuted(err error) bool {
+	var reply redis.Error
+	var dial *net.OpError
+	return errors.As(err, &reply) || errors.As(err, &dial) && dial.Op == "dial" ||
+		errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted)
+}
+
+func words(args []any) []string {
+	words := make([]string, len(args))
+	for i, arg := range args {
+		words[i] = fmt.Sprint(arg)
+	}
+	return words
+}
+
+// operations reads the operations out of the words of a command, as
+// internal/script/dispatch.lua does. Those that this program does not model have no
+// Lock.
+func operations(words []string) []event {
+	if len(words) < 4 || !strings.HasPrefix(strings.ToLower(words[0]), "eval") {
+		return nil
+	}
+	nkeys, err := strconv.Atoi(words[2])
+	if err != nil || len(words) < 4+nkeys {
+		return nil
+	}
+	keys, args := words[3:3+nkeys], words[3+nkeys:]
+	last := len(args) - 1
+	if args[last] != "" {
+		return []event{operation(args[last], keys, args[:last])}
+	}
+	var ops []event
+	for args = args[:last]; len(args) >= 3; {
+		k, err1 := strconv.Atoi(args[1])
+		n, err2 := strconv.Atoi(args[2])
+		if err1 != nil || err2 != nil || k > len(keys) || 3+n > len(args) {
+			return nil
+		}
+		ops = append(ops, operation(args[0], keys[:k], args[3:3+n]))
+		keys, args = keys[k:], args[3+n:]
+	}
+	return ops
+}
+
+func operation(verb string, keys, args []string) event {
+	number := func(i int) int64 { n, _ := strconv.ParseInt(args[i], 10, 64); return n }
+	e := event{Verb: verb}
+	switch {
+	case verb == "rlock.acquire" && len(args) == 3:
+		e.Lock, e.Lease, e.Owner, e.Count = keys[0], number(0)*ms, args[1], int(number(2))
+	case verb == "rlock.renew" && len(args) == 2:
+		e.Lock, e.Lease, e.Owner = keys[0], number(0)*ms, args[1]
+	case verb == "rlock.release" && len(args) == 4:
+		e.Lock, e.Owner, e.Count = keys[0], args[0], int(number(1))
+	case verb == "rlock.force":
+		e.Lock = keys[0]
+	}
+	return e
+}

@@ -1,0 +1,53 @@
+package main
+
+import "strings"
+
+// order finds waiters of a fair lock that were overtaken: whose place in the queue was
+// confirmed before the other one even asked, and who had the lock later all the same.
+// A place that was given up, or whose process was killed or stood still, does not count.
+func (a *analysis) order() {
+	for _, lock := range sortedKeys(a.ops) {
+		if !strings.HasPrefix(lock, "fair") {
+			continue
+		}
+		a.inversions(lock)
+	}
+}
+
+// inversions compares each grant with the places that were confirmed long before it.
+func (a *analysis) inversions(lock string) {
+	type place struct{ asked, told int64 }
+	places := map[string]place{}
+	for _, op := range a.ops[lock] {
+		if !strings.HasSuffix(op.Verb, ".acquire") || op.Unknown || len(op.Answer) == 0 {
+			continue
+		}
+		p, known := places[op.Owner]
+		if !known {
+			p.asked = op.Call
+		}
+		if p.told == 0 {
+			p.told = op.Time
+		}
+		places[op.Owner] = p
+	}
+	holds := a.holdsOf(lock)
+	earliest := map[*tenure]place{}
+	for _, t := range holds {
+		if p, ok := places[t.Owner]; ok {
+			earliest[t] = p
+		}
+	}
+	for i, t := range holds {
+		mine, ok := earliest[t]
+		if !ok {
+			continue
+		}
+		for _, later := range holds[i+1:] {
+			if p, ok := earliest[later]; ok && p.told < mine.asked {
+				a.figures.Inversions++
+				a.blame(checkOrder, lock, t.Time, "%s came before %s, whose place was confirmed before it asked", t.Hold, later.Hold)
+			}
+		}
+	}
+}

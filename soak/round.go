@@ -1,0 +1,322 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/holdfast-go/holdfast/internal/faultproxy"
+)
+
+const watchdogTimeout = 3 * time.Second
+
+// A round is one scene: fresh servers, links and workers, and one class of faults.
+type round struct {
+	Name      string         `json:"name"`
+	Topology  string         `json:"topology"`
+	Lossy     bool           `json:"lossy,omitempty"` // some faults forget what was acknowledged
+	Seed      uint64         `json:"seed"`
+	Duration  time.Duration  `json:"duration"`
+	Watchdog  time.Duration  `json:"watchdog"`
+	Forgetful bool           `json:"forgetful,omitempty"` // the servers keep nothing on disk
+	Workers   int            `json:"workers"`
+	Mortals   int            `json:"mortals,omitempty"`  // so many more, which may be killed
+	Load      map[string]int `json:"load"`               // goroutines of each worker by workload
+	OwnLoad   map[string]int `json:"own_load,omitempty"` // of the first worker alone
+	Gentle    bool           `json:"gentle,omitempty"`   // no random faults of links
+	Faults    []string       `json:"faults,omitempty"`   // only these; otherwise all that suit
+	Pace      time.Duration  `json:"pace"`               // between two faults of one schedule
+	Aborted   bool           `json:"aborted,omitempty"`  // Ctrl-C; how it ends says nothing
+}
+
+// A runner runs one round.
+type runner struct {
+	round
+	binary  string // the workers'
+	history string
+	world   *world
+	team    *team
+	record  *recorder
+	faults  atomic.Int64
+	errs    chan error
+
+	mu      sync.Mutex
+	trouble []error // of the harness itself: the round is invalid
+}
+
+// run runs the round until ctx ends or its time is over.
+func (r *runner) run(ctx context.Context, dir string, progress func(*runner)) (err error) {
+	r.history = filepath.Join(dir, r.Name+".jsonl")
+	_ = os.Remove(r.history)
+	r.Watchdog = watchdogTimeout
+	if r.record, err = record(r.history); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.record.close()) }()
+	r.record.note(event{Kind: kindRound, Round: &r.round})
+	if r.world, err = openWorld(r.Topology, !r.Forgetful); err != nil {
+		return err
+	}
+	defer r.world.close()
+	r.team = &team{binary: r.binary, record: r.record}
+	defer r.team.end()
+	if err := r.hire(); err != nil {
+		return err
+	}
+	r.suffer(ctx, progress)
+	if ctx.Err() != nil {
+		r.Aborted = true
+		r.record.note(event{Kind: kindRound, Round: &r.round})
+	}
+	r.finish()
+	return errors.Join(append(r.trouble, r.team.failed())...)
+}
+
+// hire starts the workers, each behind links of its own.
+func (r *runner) hire() error {
+	for i := range r.Workers + r.Mortals {
+		name := fmt.Sprintf("w%d", i)
+		links, err := r.world.link(name, r.Seed, chances(r.Gentle))
+		if err != nil {
+			return err
+		}
+		load := maps.Clone(r.Load)
+		if i == 0 {
+			maps.Copy(load, r.OwnLoad)
+		}
+		mortal := i >= r.Workers
+		if mortal {
+			delete(load, "patient") // its lease would outlive the round
+		}
+		if _, err := r.team.start(workerConfig{
+			Name: name, Seed: r.Seed, History: r.history, Topology: r.Topology, Addrs: r.world.addrs(), Links: links,
+			Register: r.world.register.Addr(), Watchdog: r.Watchdog, Mortal: mortal, Load: load,
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// suffer lets the faults happen until the round's time is over. The last moments are
+// without any, so that all that goes on in the background comes to its end.
+func (r *runner) suffer(ctx context.Context, progress func(*runner)) {
+	const calm = 1500 * time.Millisecond
+	end, cancelEnd := context.WithTimeout(ctx, r.Duration)
+	defer cancelEnd()
+	rough, cancel := context.WithTimeout(end, max(r.Duration-calm, r.Duration/2))
+	defer cancel()
+	var group sync.WaitGroup
+	for name, deck := range r.schedules() {
+		if len(deck) > 0 {
+			group.Go(func() { r.schedule(rough, name, deck) })
+		}
+	}
+	group.Go(func() {
+		probe(func(from, to int64) {
+			r.record.note(event{Kind: kindNoise, Call: from, Time: to, What: "controller late"})
+		}, end.Done())
+	})
+	group.Go(func() { r.ask(end) })
+	for tick := time.Tick(time.Second); end.Err() == nil; {
+		select {
+		case <-tick:
+			progress(r)
+			if r.team.failed() != nil {
+				cancelEnd()
+			}
+		case <-end.Done():
+		}
+	}
+	group.Wait()
+}
+
+// schedules are the decks of faults that are inflicted side by side.
+func (r *runner) schedules() map[string][]fault {
+	decks := map[string][]fault{"link": linkFaults, "worker": workerFaults}
+	switch {
+	case r.Lossy:
+		decks["link"] = nil // the bounds count on links that work
+		decks["worker"] = nil
+		decks["server"] = map[string][]fault{
+			"standalone": lossyServerFaults, "sentinel": lossySentinelFaults, "cluster": lossyClusterFaults,
+		}[r.Topology]
+	default:
+		decks["server"] = map[string][]fault{
+			"standalone": serverFaults, "sentinel": sentinelFaults, "cluster": clusterFaults,
+		}[r.Topology]
+	}
+	if r.Mortals == 0 {
+		decks["worker"] = nil
+	}
+	if r.Faults != nil {
+		for name, deck := range decks {
+			decks[name] = slices.DeleteFunc(slices.Clone(deck), func(f fault) bool { return !slices.Contains(r.Faults, f.name) })
+		}
+	}
+	return decks
+}
+
+// schedule goes through a shuffled deck of faults again and again, so that each kind
+// comes equally often.
+func (r *runner) schedule(ctx context.Context, name string, deck []fault) {
+	rng := stream(r.Seed, r.Name+"/"+name)
+	f := &fate{ctx: ctx, world: r.world, team: r.team, rng: rng, record: r.record}
+	for {
+		for _, i := range rng.Perm(len(deck)) {
+			f.last(r.Pace/2, 3*r.Pace/2)
+			if ctx.Err() != nil {
+				return
+			}
+			r.inflict(f, deck[i])
+		}
+	}
+}
+
+// inflict is one fault. Its first line is written before it begins, for a history that
+// ends in the middle of it.
+func (r *runner) inflict(f *fate, fault fault) {
+	start := now()
+	hit, err := fault.inflict(f)
+	if errors.Is(err, errNobody) {
+		return
+	}
+	e := event{Kind: kindFault, Call: start, Worker: hit.worker, Lock: hit.lock, What: fault.name, Tail: int64(fault.tail)}
+	if err != nil {
+		e.Err = err.Error()
+		if f.ctx.Err() == nil {
+			r.troubled(fmt.Errorf("%s: %w", fault.name, err))
+		}
+	}
+	r.record.note(e)
+	r.faults.Add(1)
+}
+
+func (r *runner) troubled(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.trouble = append(r.trouble, err)
+}
+
+// ask pings the masters past the links and notes when one answers late: without a
+// fault, that is the machine's doing.
+func (r *runner) ask(ctx context.Context) {
+	var group sync.WaitGroup
+	for _, node := range r.world.nodes() {
+		group.Go(func() {
+			for ctx.Err() == nil {
+				start := now()
+				limit, cancel := context.WithTimeout(ctx, 2*time.Second)
+				_ = node.Do(limit, "PING").Err()
+				cancel()
+				if end := now(); end-start > 25*ms {
+					r.record.note(event{Kind: kindNoise, Call: start, Time: end, What: "server late"})
+				}
+				select {
+				case <-time.After(15 * time.Millisecond):
+				case <-ctx.Done():
+				}
+			}
+		})
+	}
+	group.Wait()
+}
+
+// finish stops the workers and looks for what is left.
+func (r *runner) finish() {
+	r.world.heal()
+	r.record.note(event{Kind: kindStop})
+	for _, name := range r.team.stop(20 * time.Second) {
+		r.record.note(event{Kind: kindGhost, Worker: name, What: "calls", Err: "not returned 20 s after the end"})
+	}
+	r.noteLinks()
+	if r.Aborted {
+		return
+	}
+	r.noteLeft()
+	r.record.note(event{Kind: kindFigure, What: "slowest script", Value: int64(r.world.slowest())})
+	r.team.close(20 * time.Second)
+	r.noteConnections()
+}
+
+// noteLinks writes down what the links did to single commands.
+func (r *runner) noteLinks() {
+	for _, worker := range slices.Sorted(maps.Keys(r.world.links)) {
+		for _, link := range r.world.linksOf(worker) {
+			for _, e := range link.Log() {
+				if strings.HasPrefix(e.Decision.String(), "gate") {
+					continue // the schedule has noted it
+				}
+				r.noteLink(worker, e)
+			}
+		}
+	}
+}
+
+// noteLink writes down one spoiled command: it explains what happens to its locks, or,
+// if it has none, to its worker.
+func (r *runner) noteLink(worker string, e faultproxy.Event) {
+	at := monotonic(e.At)
+	line := event{Kind: kindFault, Call: at - int64(readTimeout), Time: at, Worker: worker, What: e.Decision.String(), Tail: int64(tailOf(e))}
+	if strings.HasSuffix(e.Name, "SUBSCRIBE") {
+		line.What += " of a subscription"
+	}
+	seen := map[string]bool{}
+	for _, op := range operations(append([]string{e.Name}, e.Args...)) {
+		if op.Lock != "" && !seen[op.Lock] {
+			seen[op.Lock] = true
+			line.Lock = op.Lock
+			line.Worker = "" // others wait for it too
+			r.record.note(line)
+			line.Value = 1 // counted once
+		}
+	}
+	if len(seen) == 0 {
+		r.record.note(line)
+	}
+}
+
+// noteLeft waits until nothing of the locks is left in the servers, and notes what is.
+func (r *runner) noteLeft() {
+	limit := r.Watchdog + 3*time.Second // a lease of a worker that was killed, and a channel that lingers
+	var left []string
+	var err error
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if left, err = r.world.left(); err == nil && len(left) == 0 {
+			return
+		}
+	}
+	if err != nil {
+		r.troubled(err)
+	}
+	for _, name := range left {
+		r.record.note(event{Kind: kindGhost, What: "in Redis", Lock: name})
+	}
+}
+
+// noteConnections waits until no worker is connected any more, and notes which is.
+func (r *runner) noteConnections() {
+	for _, worker := range slices.Sorted(maps.Keys(r.world.links)) {
+		open := 0
+		for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+			open = 0
+			for _, link := range r.world.linksOf(worker) {
+				open += len(link.Conns())
+			}
+			if open == 0 {
+				break
+			}
+		}
+		if open > 0 {
+			r.record.note(event{Kind: kindGhost, Worker: worker, What: "connections", Value: int64(open)})
+		}
+	}
+}

@@ -1,0 +1,372 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/signal"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
+
+	"github.com/holdfast-go/holdfast"
+)
+
+// workerVariable makes this program a worker; its value is the workerConfig.
+const workerVariable = "HOLDFAST_SOAK_WORKER"
+
+// A workerConfig is all that a worker is told.
+type workerConfig struct {
+	Name     string // of the worker and its links; a worker that was killed and replaced keeps it
+	Life     int    // how many came before it
+	Seed     uint64
+	History  string // the file
+	Topology string
+	Addrs    []string          // a server, a cluster's nodes or the sentinels
+	Links    map[string]string // a server's address -> that of the proxy in front of it
+	Register string
+	Watchdog time.Duration
+	Mortal   bool           // it may be killed
+	Load     map[string]int // goroutines by workload
+}
+
+const (
+	masterName   = "holdfast" // what redistest's sentinels call it
+	readTimeout  = 300 * time.Millisecond
+	user, secret = "locker", "soak"
+)
+
+// A worker is one client in a process of its own.
+type worker struct {
+	config   workerConfig
+	record   *recorder
+	client   *holdfast.Client
+	rdb      redis.UniversalClient
+	register register
+	stopping <-chan struct{} // closed once the round is over
+	ctx      context.Context // ends with stopping
+
+	acquired, missed, clashes, lost atomic.Int64
+}
+
+// runWorker is a worker's main. The controller says "stop" and "close" on standard
+// input; when that ends, the controller has died.
+func runWorker(text string) error {
+	signal.Ignore(syscall.SIGINT) // of a terminal; the controller decides
+	logging.Disable()
+	var config workerConfig
+	if err := json.Unmarshal([]byte(text), &config); err != nil {
+		return err
+	}
+	record, err := record(config.History)
+	if err != nil {
+		return err
+	}
+	stop, closing := make(chan struct{}), make(chan struct{})
+	go listen(stop, closing) // ends the process when standard input ends
+
+	w := &worker{config: config, record: record, stopping: stop}
+	baseline := runtime.NumGoroutine()
+	if err := w.open(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	w.ctx = ctx
+	go func() { <-stop; cancel() }()
+	go w.tell()  // until the process ends
+	go w.probe() // until the process ends
+	w.run()
+	fmt.Println("quiet")
+	<-closing
+	err = errors.Join(w.close(baseline), record.close())
+	fmt.Println("closed")
+	if err != nil {
+		return err
+	}
+	select {} // until standard input ends: it is still to be seen that no connection is left
+}
+
+func listen(stop, closing chan struct{}) {
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		switch lines.Text() {
+		case "stop":
+			close(stop)
+		case "close":
+			close(closing)
+		}
+	}
+	os.Exit(0)
+}
+
+// open makes the client, behind the links, and the register's, which has no link.
+func (w *worker) open() error {
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if link := w.config.Links[addr]; link != "" {
+			addr = link
+		}
+		dialer := net.Dialer{Timeout: readTimeout}
+		return dialer.DialContext(ctx, network, addr)
+	}
+	switch w.config.Topology {
+	case "cluster":
+		w.rdb = redis.NewClusterClient(&redis.ClusterOptions{
+			Addrs: w.config.Addrs, Dialer: dial, ReadTimeout: readTimeout, PoolSize: 20,
+		})
+	case "sentinel":
+		w.rdb = redis.NewFailoverClient(&redis.FailoverOptions{
+			MasterName: masterName, SentinelAddrs: w.config.Addrs, Dialer: dial, ReadTimeout: readTimeout, PoolSize: 20,
+		})
+	default:
+		w.rdb = redis.NewClient(&redis.Options{
+			Addr: w.config.Addrs[0], Username: user, Password: secret, Dialer: dial, ReadTimeout: readTimeout, PoolSize: 20,
+		})
+	}
+	w.rdb.(interface{ AddHook(redis.Hook) }).AddHook(&observer{w.record, w.config.Name, w.config.Mortal})
+	w.register = register{redis.NewClient(&redis.Options{Addr: w.config.Register, ReadTimeout: 30 * time.Second})}
+	client, err := holdfast.New(w.rdb, holdfast.WithWatchdogTimeout(w.config.Watchdog), holdfast.WithLogger(slog.New(slog.DiscardHandler)))
+	w.client = client
+	return err
+}
+
+// run runs the workloads until the round is over and every call has returned.
+func (w *worker) run() {
+	var group sync.WaitGroup
+	for _, load := range workloads {
+		for i := range w.config.Load[load.name] {
+			id := fmt.Sprintf("%s.%d/%s-%d", w.config.Name, w.config.Life, load.name, i)
+			g := &goroutine{worker: w, id: id, index: i, rng: stream(w.config.Seed, id)}
+			group.Go(func() {
+				for !w.over() {
+					load.turn(g)
+				}
+			})
+		}
+	}
+	group.Wait()
+}
+
+func (w *worker) over() bool {
+	select {
+	case <-w.stopping:
+		return true
+	default:
+		return false
+	}
+}
+
+// tell writes the counts to the controller twice a second.
+func (w *worker) tell() {
+	for range time.Tick(500 * time.Millisecond) {
+		fmt.Println("counts", w.acquired.Load(), w.missed.Load(), w.clashes.Load(), w.lost.Load())
+	}
+}
+
+// probe notes when this process stood still: what happened then says nothing about
+// the library.
+func (w *worker) probe() {
+	probe(func(from, to int64) {
+		w.record.note(event{Kind: kindNoise, Call: from, Time: to, Worker: w.config.Name, What: "worker late"})
+	}, nil)
+}
+
+// probe calls noisy with each moment in which this process got no processor.
+func probe(noisy func(from, to int64), done <-chan struct{}) {
+	const every, tolerated = 10 * ms, 25 * ms
+	for last := now(); ; {
+		select {
+		case <-time.After(time.Duration(every)):
+		case <-done:
+			return
+		}
+		t := now()
+		if t-last > every+tolerated {
+			noisy(last, t)
+		}
+		last = t
+	}
+}
+
+// close closes the client and looks for goroutines that are left.
+func (w *worker) close(baseline int) error {
+	var memory runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&memory)
+	w.record.note(event{Kind: kindFigure, Worker: w.config.Name, What: "heap", Value: int64(memory.HeapAlloc)})
+	err := errors.Join(w.client.Close(), w.rdb.Close(), w.register.rdb.Close())
+	left := 0
+	for range 100 {
+		if left = runtime.NumGoroutine() - baseline - 2; left <= 0 { // tell and probe
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if left > 0 {
+		stacks := make([]byte, 1<<20)
+		stacks = stacks[:runtime.Stack(stacks, true)]
+		w.record.note(event{Kind: kindGhost, Worker: w.config.Name, What: "goroutines", Value: int64(left), Err: ours(string(stacks))})
+	}
+	return err
+}
+
+// ours are the stacks that lead through the library or its Redis client.
+func ours(stacks string) string {
+	var kept []string
+	for stack := range strings.SplitSeq(stacks, "\n\n") {
+		if strings.Contains(stack, "holdfast") && !strings.Contains(stack, "main.(*worker)") || strings.Contains(stack, "go-redis") {
+			kept = append(kept, stack)
+		}
+	}
+	return strings.Join(kept, "\n\n")
+}
+
+// A goroutine is one strand of a workload, with its own random stream.
+type goroutine struct {
+	worker *worker
+	id     string
+	index  int
+	rng    *rand.Rand
+	holds  int
+}
+
+func (g *goroutine) between(least, most time.Duration) time.Duration {
+	return least + time.Duration(g.rng.Int64N(int64(most-least)+1))
+}
+
+func (g *goroutine) chance(p float64) bool { return g.rng.Float64() < p }
+
+// pause ends early when the round is over.
+func (g *goroutine) pause(d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-g.worker.stopping:
+	}
+}
+
+// A guarded is an outermost hold that is watched from Lock to Unlock.
+type guarded struct {
+	*goroutine
+	hold  holdfast.Hold
+	lock  string
+	id    string
+	trust int64 // the last moment at which it was known to be held
+	noted int64 // when that was last written down
+	gone  bool  // the loss was written down
+}
+
+// acquire calls lock and notes what came of it; nil if there is no hold.
+func (g *goroutine) acquire(name string, lease time.Duration, polls bool, lock func() (holdfast.Hold, error)) *guarded {
+	w := g.worker
+	call := now()
+	hold, err := lock()
+	at := now()
+	e := event{Call: call, Time: at, Worker: w.config.Name, Lock: name, Polls: polls}
+	if err != nil {
+		e.Kind, e.Err = kindMiss, err.Error()
+		if errors.Is(err, holdfast.ErrNotAcquired) {
+			e.Err = "not acquired"
+		}
+		w.missed.Add(1)
+		w.record.note(e)
+		if !errors.Is(err, holdfast.ErrNotAcquired) && !errors.Is(err, context.Canceled) {
+			g.pause(g.between(time.Millisecond, 20*time.Millisecond))
+		}
+		return nil
+	}
+	g.holds++
+	e.Kind, e.Owner, e.Hold = kindGot, hold.Owner(), fmt.Sprintf("%s-%d", g.id, g.holds)
+	e.Lease, e.Own = int64(lease), lease > 0
+	if lease == 0 {
+		e.Lease = int64(w.config.Watchdog)
+	}
+	w.record.note(e)
+	w.acquired.Add(1)
+	return &guarded{goroutine: g, hold: hold, lock: name, id: e.Hold, trust: 0, noted: at}
+}
+
+// held asks the hold, and notes the moment before the question if the answer is yes.
+func (h *guarded) held() bool {
+	at := now()
+	if h.hold.Err() == nil {
+		h.trust = at
+		if at-h.noted > 100*ms {
+			h.noted = at
+			h.note(event{Kind: kindStill, Trust: at})
+		}
+		return true
+	}
+	if !h.gone {
+		h.gone = true
+		h.worker.lost.Add(1)
+		h.note(event{Kind: kindLost, Err: h.hold.Err().Error()})
+	}
+	return false
+}
+
+func (h *guarded) note(e event) {
+	e.Worker, e.Lock, e.Hold, e.Owner = h.worker.config.Name, h.lock, h.id, h.hold.Owner()
+	h.worker.record.note(e)
+}
+
+// enter goes into the register; false if the hold is lost already.
+func (h *guarded) enter() bool {
+	call := now()
+	inside, err := h.worker.register.enter(h.lock, h.id)
+	if err != nil {
+		fatal(err)
+	}
+	held := h.held()
+	if inside != "" {
+		h.worker.clashes.Add(1)
+		h.note(event{Kind: kindClash, Call: call, What: inside, Trust: h.trust})
+	}
+	return held
+}
+
+// work passes time as long as the hold is held.
+func (h *guarded) work(d time.Duration) {
+	for end := time.Now().Add(d); h.held() && time.Now().Before(end); {
+		select {
+		case <-time.After(min(20*time.Millisecond, time.Until(end))):
+		case <-h.hold.Done():
+		}
+	}
+}
+
+// release leaves the register and unlocks, with a ctx that has ended.
+func (h *guarded) release() {
+	if _, err := h.worker.register.leave(h.lock, h.id); err != nil {
+		fatal(err)
+	}
+	h.held()
+	call := now()
+	err := h.hold.Unlock(h.worker.ctx)
+	h.note(event{Kind: kindEnd, Call: call, Trust: h.trust, Err: text(err)})
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	if errors.Is(err, holdfast.ErrLost) {
+		return "lost"
+	}
+	return err.Error()
+}
+
+func fatal(err error) {
+	fmt.Fprintln(os.Stderr, "soak:", err)
+	os.Exit(1)
+}

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"github.com/holdfast-go/holdfast"
+)
+
+// A workload is one way of using locks; turn is one use.
+type workload struct {
+	name string
+	turn func(*goroutine)
+}
+
+// workloads are those that a worker's config names. Their locks begin with the name.
+var workloads = []workload{
+	{"hot", hot},
+	{"cold", cold},
+	{"reenter", reenter},
+	{"storm", storm},
+	{"cancel", cancelled},
+	{"stay", stay},
+	{"keep", keep},
+	{"patient", patient},
+	{"force", force},
+	{"victim", victim},
+}
+
+// ownLease is the lease of holds that have one of their own.
+const ownLease = time.Second
+
+// hot is a mutex that everybody wants: mostly short holds, a few long ones, because
+// with short ones alone a lock that was lost is hardly ever seen.
+func hot(g *goroutine) {
+	name := fmt.Sprintf("hot:%d", g.rng.IntN(4))
+	lease := time.Duration(0)
+	if g.chance(0.3) {
+		lease = ownLease
+	}
+	var opts []holdfast.LockOption
+	polls := g.chance(0.03)
+	if polls {
+		opts = append(opts, holdfast.WithPolling(func() backoff.BackOff { return backoff.NewConstantBackOff(20 * time.Millisecond) }))
+	}
+	lock := g.worker.client.RLock(name, opts...)
+	h := g.acquire(name, lease, polls, func() (holdfast.Hold, error) {
+		if g.chance(0.1) {
+			return lock.TryLock(g.worker.ctx, g.between(50*time.Millisecond, 500*time.Millisecond), lease)
+		}
+		ctx, cancel := context.WithTimeout(g.worker.ctx, 20*time.Second)
+		defer cancel()
+		return lock.Lock(ctx, holdfast.WithLease(lease))
+	})
+	g.inside(h, g.shape())
+}
+
+// shape draws how long a hold is.
+func (g *goroutine) shape() time.Duration {
+	if g.chance(0.02) {
+		return g.between(100*time.Millisecond, 600*time.Millisecond)
+	}
+	return g.between(0, 2*time.Millisecond)
+}
+
+// inside holds a lock for d.
+func (g *goroutine) inside(h *guarded, d time.Duration) {
+	if h == nil {
+		return
+	}
+	if h.enter() {
+		h.work(d)
+	}
+	h.release()
+}
+
+// cold is one of many locks that hardly anybody else wants.
+func cold(g *goroutine) {
+	name := fmt.Sprintf("cold:%d", g.rng.IntN(2000))
+	h := g.acquire(name, 0, false, func() (holdfast.Hold, error) {
+		return g.worker.client.RLock(name).TryLock(g.worker.ctx, time.Second, 0)
+	})
+	g.inside(h, g.between(0, time.Millisecond))
+}
+
+// reenter acquires two or three times, unlocks some, and stays: a release that was
+// executed twice would have let somebody else in.
+func reenter(g *goroutine) {
+	name := fmt.Sprintf("reenter:%d", g.rng.IntN(3))
+	lock := g.worker.client.RLock(name)
+	h := g.acquire(name, 0, false, func() (holdfast.Hold, error) {
+		ctx, cancel := context.WithTimeout(g.worker.ctx, 20*time.Second)
+		defer cancel()
+		return lock.Lock(ctx)
+	})
+	if h == nil {
+		return
+	}
+	if h.enter() {
+		for range 1 + g.rng.IntN(2) {
+			g.inner(h, lock)
+		}
+	}
+	h.release()
+}
+
+// inner re-enters and unlocks again, and then stays for a while.
+func (g *goroutine) inner(h *guarded, lock holdfast.Lock) {
+	ctx, cancel := context.WithTimeout(h.hold.Context(context.Background()), 5*time.Second)
+	defer cancel()
+	again, err := lock.Lock(ctx)
+	if err != nil {
+		h.held()
+		return
+	}
+	h.work(g.between(0, 2*time.Millisecond))
+	if g.chance(0.3) { // the outer one first; the inner one is what is left
+		h.hold, again = again, h.hold
+	}
+	_ = again.Unlock(g.worker.ctx) // an error leaves the count too high for a moment, never too low
+	h.work(g.between(5*time.Millisecond, 30*time.Millisecond))
+}
+
+// storm tries without patience.
+func storm(g *goroutine) {
+	name := fmt.Sprintf("storm:%d", g.rng.IntN(2))
+	wait := time.Duration(0)
+	if g.chance(0.5) {
+		wait = g.between(time.Millisecond, 3*time.Millisecond)
+	}
+	h := g.acquire(name, 0, false, func() (holdfast.Hold, error) {
+		return g.worker.client.RLock(name).TryLock(g.worker.ctx, wait, 0)
+	})
+	g.inside(h, g.between(0, time.Millisecond))
+	g.pause(g.between(0, 4*time.Millisecond))
+}
+
+// cancelled gives up at any moment.
+func cancelled(g *goroutine) {
+	name := fmt.Sprintf("cancel:%d", g.rng.IntN(2))
+	h := g.acquire(name, 0, false, func() (holdfast.Hold, error) {
+		ctx, cancel := context.WithTimeout(g.worker.ctx, g.between(0, 4*time.Millisecond))
+		defer cancel()
+		return g.worker.client.RLock(name).Lock(ctx)
+	})
+	g.inside(h, g.between(0, 2*time.Millisecond))
+	g.pause(g.between(0, 4*time.Millisecond))
+}
+
+// stay holds a lease of its own to its very end, with others waiting for it.
+func stay(g *goroutine) {
+	name := fmt.Sprintf("stay:%d", g.index%2)
+	h := g.acquire(name, ownLease, false, func() (holdfast.Hold, error) {
+		ctx, cancel := context.WithTimeout(g.worker.ctx, 20*time.Second)
+		defer cancel()
+		return g.worker.client.RLock(name).Lock(ctx, holdfast.WithLease(ownLease))
+	})
+	g.inside(h, g.between(ownLease/2, 2*ownLease))
+}
+
+// keep holds a lock for three leases, kept by the watchdog, with a rival who wants it.
+func keep(g *goroutine) {
+	name := fmt.Sprintf("keep:%d", g.index)
+	h := g.acquire(name, 0, false, func() (holdfast.Hold, error) {
+		return g.worker.client.RLock(name).Lock(g.worker.ctx)
+	})
+	if h == nil {
+		return
+	}
+	if h.enter() {
+		for end := time.Now().Add(3 * g.worker.config.Watchdog); h.held() && time.Now().Before(end) && !g.worker.over(); {
+			h.work(50 * time.Millisecond)
+		}
+	}
+	h.release()
+}
+
+// patient waits for locks with long leases that are released early: only a message
+// tells of that soon.
+func patient(g *goroutine) {
+	const lease = 30 * time.Second
+	name := fmt.Sprintf("patient:%d", g.index%2)
+	h := g.acquire(name, lease, false, func() (holdfast.Hold, error) {
+		return g.worker.client.RLock(name).Lock(g.worker.ctx, holdfast.WithLease(lease))
+	})
+	g.inside(h, g.between(2*time.Millisecond, 20*time.Millisecond))
+	g.pause(g.between(0, 30*time.Millisecond))
+}
+
+// victim holds a lock that somebody frees by force; it is told at its next renewal.
+func victim(g *goroutine) {
+	name := fmt.Sprintf("victim:%d", g.index%3)
+	h := g.acquire(name, 0, false, func() (holdfast.Hold, error) {
+		ctx, cancel := context.WithTimeout(g.worker.ctx, 20*time.Second)
+		defer cancel()
+		return g.worker.client.RLock(name).Lock(ctx)
+	})
+	g.inside(h, g.between(200*time.Millisecond, 3*time.Second))
+}
+
+// force frees a victim's lock now and then.
+func force(g *goroutine) {
+	g.pause(g.between(300*time.Millisecond, 1500*time.Millisecond))
+	name := fmt.Sprintf("victim:%d", g.rng.IntN(3))
+	call := now()
+	freed, err := g.worker.client.RLock(name).ForceUnlock(g.worker.ctx)
+	if freed || err != nil {
+		g.worker.record.note(event{Kind: kindForce, Call: call, Worker: g.worker.config.Name, Lock: name, Err: text(err)})
+	}
+}

@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/holdfast-go/holdfast/internal/faultproxy"
+	"github.com/holdfast-go/holdfast/internal/redistest"
+)
+
+// A world is the servers of a round, the register, and the links that lead to them.
+type world struct {
+	topology string
+	single   *redistest.Server
+	sentinel *redistest.Sentinel
+	cluster  *redistest.Cluster
+	register *redistest.Server
+
+	mu    sync.Mutex
+	links map[string]map[string]*faultproxy.Proxy // worker -> server's address -> proxy
+}
+
+// serverArgs are those of every server that keeps locks.
+func serverArgs(persistent bool) []string {
+	args := []string{
+		"--lua-time-limit", "20", "--slowlog-log-slower-than", "10000", "--slowlog-max-len", "1000",
+	}
+	if persistent {
+		args = append(args, "--appendonly", "yes", "--appendfsync", "always")
+	}
+	return args
+}
+
+// openWorld starts the servers.
+func openWorld(topology string, persistent bool) (w *world, err error) {
+	w = &world{topology: topology, links: map[string]map[string]*faultproxy.Proxy{}}
+	args := serverArgs(persistent)
+	switch topology {
+	case "standalone":
+		w.single, err = redistest.Launch(append(args, "--user", user, "on", ">"+secret, "~*", "&*", "+@all")...)
+	case "sentinel":
+		w.sentinel, err = redistest.LaunchSentinel(1, args...)
+	case "cluster":
+		w.cluster, err = redistest.LaunchCluster(3, 1, args...)
+	default:
+		err = fmt.Errorf("no topology is called %q", topology)
+	}
+	if err == nil {
+		w.register, err = redistest.Launch()
+	}
+	if err != nil {
+		w.close()
+		return nil, err
+	}
+	return w, nil
+}
+
+func (w *world) close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, links := range w.links {
+		for _, link := range links {
+			link.Close()
+		}
+	}
+	switch {
+	case w.single != nil:
+		w.single.Close()
+	case w.sentinel != nil:
+		w.sentinel.Close()
+	case w.cluster != nil:
+		w.cluster.Close()
+	}
+	if w.register != nil {
+		w.register.Close()
+	}
+}
+
+// nodes are the servers that keep locks.
+func (w *world) nodes() []*redistest.Server {
+	switch {
+	case w.single != nil:
+		return []*redistest.Server{w.single}
+	case w.sentinel != nil:
+		return w.sentinel.Nodes
+	default:
+		return w.cluster.Nodes
+	}
+}
+
+// addrs are what a client is given.
+func (w *world) addrs() []string {
+	switch {
+	case w.single != nil:
+		return []string{w.single.Addr()}
+	case w.sentinel != nil:
+		return w.sentinel.Addrs()
+	default:
+		return w.cluster.Addrs()
+	}
+}
+
+// link puts a proxy of the worker's own before each server, once.
+func (w *world) link(worker string, seed uint64, chances map[string][]faultproxy.Chance) (map[string]string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.links[worker] == nil {
+		w.links[worker] = map[string]*faultproxy.Proxy{}
+		for i, node := range w.nodes() {
+			link, err := faultproxy.Listen(node.Addr(), seed+streamID(fmt.Sprintf("%s/%d", worker, i)))
+			if err != nil {
+				return nil, err
+			}
+			w.links[worker][node.Addr()] = link
+			for name, list := range chances {
+				link.Random(name, list...)
+			}
+		}
+	}
+	addrs := map[string]string{}
+	for server, link := range w.links[worker] {
+		addrs[server] = link.Addr()
+	}
+	return addrs, nil
+}
+
+// linksOf are a worker's proxies, always in the same order.
+func (w *world) linksOf(worker string) (links []*faultproxy.Proxy) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, node := range w.nodes() {
+		if link := w.links[worker][node.Addr()]; link != nil {
+			links = append(links, link)
+		}
+	}
+	return links
+}
+
+// heal ends all faults of all links.
+func (w *world) heal() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, links := range w.links {
+		for _, link := range links {
+			link.BlackHole(false)
+			link.BlackHolePubSub(false)
+			for _, name := range spoiled {
+				link.Random(name)
+			}
+		}
+	}
+}
+
+// masters are the servers that answer for locks now.
+func (w *world) masters() (masters []*redistest.Server) {
+	for _, node := range w.nodes() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		role, err := node.Do(ctx, "ROLE").Slice()
+		cancel()
+		if err == nil && len(role) > 0 && role[0] == "master" {
+			masters = append(masters, node)
+		}
+	}
+	return masters
+}
+
+// left lists what is still there: keys, and channels that somebody listens on.
+func (w *world) left() (left []string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	for _, node := range w.masters() {
+		for _, command := range [][]any{{"KEYS", "*"}, {"PUBSUB", "CHANNELS", "redisson*"}, {"PUBSUB", "SHARDCHANNELS", "redisson*"}} {
+			names, e := node.Do(ctx, command...).StringSlice()
+			if e != nil && !strings.Contains(e.Error(), "nknown subcommand") { // no sharded channels before 7.0
+				err = errors.Join(err, e)
+			}
+			for _, name := range names {
+				if name != ballast {
+					left = append(left, name)
+				}
+			}
+		}
+	}
+	slices.Sort(left)
+	return slices.Compact(left), err
+}
+
+// slowest is the longest run of a script that the servers remember, apart from those
+// that the faults ran themselves.
+func (w *world) slowest() time.Duration {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	longest := int64(0)
+	for _, node := range w.nodes() {
+		entries, err := node.Do(ctx, "SLOWLOG", "GET", "-1").Slice()
+		if err != nil {
+			continue
+		}
+		for _, entry := range entries {
+			fields, ok := entry.([]any)
+			if !ok || len(fields) < 4 {
+				continue
+			}
+			micros, _ := fields[2].(int64)
+			command, _ := fields[3].([]any)
+			if len(command) > 3 && strings.HasPrefix(strings.ToLower(fmt.Sprint(command[0])), "eval") && fmt.Sprint(command[2]) != "0" {
+				longest = max(longest, micros)
+			}
+		}
+	}
+	return time.Duration(longest) * time.Microsecond
+}
+
+// ballast is a key of the faults' own.
+const ballast = "soak-ballast"
