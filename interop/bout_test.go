@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/holdfast-go/holdfast"
 	"github.com/holdfast-go/holdfast/internal/redistest"
 )
 
@@ -24,12 +23,8 @@ type kind struct {
 var kinds = []kind{
 	{name: "RLock", java: "lock", members: 1},
 	{name: "FairLock", java: "fair", members: 1},
-}
-
-func init() {
-	if _, ok := any((*holdfast.Client)(nil)).(grouper); ok {
-		kinds = append(kinds, kind{"MultiLock", "multi", 3}, kind{"RedLock", "red", 3})
-	}
+	{name: "MultiLock", java: "multi", members: 3},
+	{name: "RedLock", java: "red", members: 3},
 }
 
 // group tells whether it is one of several locks. In Java such a lock cannot be asked

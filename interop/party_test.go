@@ -169,6 +169,10 @@ type goParty struct {
 	waiterLease time.Duration
 	clientID    string
 	members     []*goParty // of its groups, one each; empty: itself
+
+	another func() *holdfast.Client // one more client on the same connections
+	mu      sync.Mutex
+	more    []*holdfast.Client
 }
 
 func openGo(rdb redis.UniversalClient, with settings) (*goParty, error) {
@@ -185,7 +189,14 @@ func openGo(rdb redis.UniversalClient, with settings) (*goParty, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &goParty{rdb: rdb, client: client, waiterLease: with.waiterLease}, nil
+	another := func() *holdfast.Client {
+		more, err := holdfast.New(rdb, options...)
+		if err != nil {
+			panic(err) // the same options were good before
+		}
+		return more
+	}
+	return &goParty{rdb: rdb, client: client, waiterLease: with.waiterLease, another: another}, nil
 }
 
 func (p *goParty) side() string { return "Go" }
@@ -193,6 +204,11 @@ func (p *goParty) id() string   { return p.clientID }
 
 func (p *goParty) close() {
 	_ = p.client.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, client := range p.more {
+		_ = client.Close()
+	}
 	_ = p.rdb.Close()
 }
 
@@ -216,17 +232,32 @@ var goKinds = map[string]func(p *goParty, names []string) holdfast.Lock{
 		return p.client.FairLock(names[0])
 	},
 	"multi": func(p *goParty, names []string) holdfast.Lock {
-		return any(p.client).(grouper).MultiLock(p.memberLocks(names)...)
+		return p.client.MultiLock(p.memberLocks(names)...)
 	},
 	"red": func(p *goParty, names []string) holdfast.Lock {
-		return any(p.client).(grouper).RedLock(p.memberLocks(names)...)
+		return p.client.RedLock(p.redMembers(names)...)
 	},
 }
 
-// grouper is what a client will be that has groups.
-type grouper interface {
-	MultiLock(locks ...holdfast.Lock) holdfast.Lock
-	RedLock(locks ...holdfast.Lock) holdfast.Lock
+// redMembers are a quorum lock's: each of a client of its own, which holdfast insists on.
+// (Redisson does not; here all of them may be on one server.)
+func (p *goParty) redMembers(names []string) (locks []holdfast.Lock) {
+	if len(p.members) > 0 {
+		return p.memberLocks(names)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, name := range names {
+		for len(p.more) < i {
+			p.more = append(p.more, p.another())
+		}
+		client := p.client
+		if i > 0 {
+			client = p.more[i-1]
+		}
+		locks = append(locks, client.RLock(name))
+	}
+	return locks
 }
 
 type goActor struct {

@@ -206,8 +206,9 @@ type outcome struct {
 	silent  int // members that had not answered
 }
 
-// try returns once it is decided: a majority is won, or cannot be any more. It gives the
-// others the rest of the limit, but for those that were dark the last time.
+// try returns once it is decided: others have so many that there is no majority to win, or
+// all have answered, or the limit is over. It does not wait for those that were dark the
+// last time if the others make it clear.
 func (r *race) try() outcome {
 	t := &try{r: r, start: time.Now(), changed: make(chan struct{}, 1)}
 	bounded, cancel := context.WithTimeout(r.wait, limit(r.lease))
@@ -299,8 +300,8 @@ func (t *try) decided() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	quorum := t.r.red.quorum
-	possible := len(t.won)+t.left >= quorum
-	if !t.over && (!possible || t.left == 0 || len(t.won) >= quorum && t.lit == 0) {
+	clear := len(t.won) >= quorum || len(t.won)+t.left < quorum // whether there is a majority
+	if !t.over && (t.left == 0 || clear && t.lit == 0 || len(t.taken) > len(t.r.runners)-quorum) {
 		t.finish()
 	}
 	return t.over
