@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
@@ -130,6 +131,86 @@ func ExampleClient_RLock() {
 	_, err := client.RLock("orders").TryLock(ctx, 0, 0)
 	fmt.Println(err)
 	// Output: acquire "orders": holdfast: not acquired
+}
+
+// Who asked first gets it first, in whichever process.
+func ExampleClient_FairLock() {
+	ctx := context.Background()
+	rdb, stop := startRedis()
+	defer stop()
+	client, _ := holdfast.New(rdb)
+	defer client.Close()
+	orders := client.FairLock("orders")
+	hold, _ := orders.Lock(ctx)
+
+	var waiters sync.WaitGroup
+	for n := range int64(3) {
+		waiters.Go(func() {
+			_ = orders.Do(ctx, func(context.Context) error {
+				fmt.Println("waiter", n+1)
+				return nil
+			})
+		})
+		for rdb.LLen(ctx, "redisson_lock_queue:{orders}").Val() <= n { // until it is in the queue
+			time.Sleep(time.Millisecond)
+		}
+	}
+	_ = hold.Unlock(ctx)
+	waiters.Wait()
+	// Output:
+	// waiter 1
+	// waiter 2
+	// waiter 3
+}
+
+// All or nothing, whichever order the members are named in.
+func ExampleClient_MultiLock() {
+	ctx := context.Background()
+	client, stop := start()
+	defer stop()
+	alice, bob := client.RLock("{account}:alice"), client.RLock("{account}:bob")
+
+	both, err := client.MultiLock(bob, alice).Lock(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(alice.IsLocked(ctx))
+	fmt.Println(bob.IsLocked(ctx))
+	_ = both.Unlock(ctx)
+
+	busy, _ := bob.Lock(ctx)
+	defer busy.Unlock(ctx)
+	_, err = client.MultiLock(alice, bob).TryLock(ctx, 0, 0)
+	fmt.Println(errors.Is(err, holdfast.ErrNotAcquired))
+	fmt.Println(alice.IsLocked(ctx))
+	// Output:
+	// true <nil>
+	// true <nil>
+	// true
+	// false <nil>
+}
+
+// The same lock on five independent servers, of which two may fail.
+func ExampleClient_RedLock() {
+	ctx := context.Background()
+	var clients []*holdfast.Client
+	var members []holdfast.Lock
+	for range 5 {
+		client, stop := start() // one for each server
+		defer stop()
+		clients = append(clients, client)
+		members = append(members, client.RLock("orders"))
+	}
+	orders := clients[0].RedLock(members...)
+
+	err := orders.Do(ctx, func(ctx context.Context) error {
+		fmt.Println("a majority is ours") // ctx ends when it is lost
+		return ctx.Err()
+	})
+	fmt.Println(err)
+	// Output:
+	// a majority is ours
+	// <nil>
 }
 
 func ExampleLock_do() {
@@ -539,8 +620,26 @@ func ExampleWithPolling() {
 	// Output: <nil>
 }
 
-// An option that a kind of lock cannot honour is an error of its first call.
+// A waiter that dies keeps its place in the queue for a second, one that lives for as
+// long as it waits. Give all users of a lock the same.
 func ExampleWithWaiterLease() {
+	ctx := context.Background()
+	client, stop := start()
+	defer stop()
+	orders := client.FairLock("orders", holdfast.WithWaiterLease(time.Second))
+
+	first, _ := orders.Lock(ctx)
+	time.AfterFunc(20*time.Millisecond, func() { _ = first.Unlock(ctx) })
+	second, err := orders.Lock(ctx) // waits in the queue
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(second.Unlock(ctx))
+	// Output: <nil>
+}
+
+// An option that a kind of lock cannot honour is an error of its first call.
+func ExampleLockOption() {
 	client, stop := start()
 	defer stop()
 

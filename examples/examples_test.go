@@ -35,6 +35,13 @@ the work stops: holdfast: hold lost
 Do tells too, though the work returned nil: true
 `,
 	"polling": "acquired without a subscription\n",
+	"fair": `ticket 1: Ada
+ticket 2: Grace
+ticket 3: Edsger
+ticket 4: Barbara
+`,
+	"transfer": "alice: 500 bob: 1500\n",
+	"quorum":   "held with five servers\nheld with three of five\n",
 }
 
 func TestExamples(t *testing.T) {

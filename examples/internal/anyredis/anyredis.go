@@ -1,5 +1,6 @@
 // Package anyredis gives the examples a Redis: the one that the environment variable
-// REDIS_URL names, or a miniredis inside the process.
+// REDIS_URL names, or a miniredis inside the process; and several of the latter to those
+// that need independent servers.
 package anyredis
 
 import (
@@ -21,11 +22,40 @@ func Open() (rdb redis.UniversalClient, done func()) {
 		client := redis.NewClient(options)
 		return client, func() { _ = client.Close() }
 	}
+	s := start()
+	return s.Redis, s.Close
+}
+
+// A Server is a Redis inside this process.
+type Server struct {
+	Redis redis.UniversalClient // a client of it
+	inner *miniredis.Miniredis
+}
+
+// OpenServers returns so many servers that know nothing of each other. They are inside
+// this process, whatever REDIS_URL says.
+func OpenServers(n int) []*Server {
+	servers := make([]*Server, n)
+	for i := range servers {
+		servers[i] = start()
+	}
+	return servers
+}
+
+func start() *Server {
 	m, err := miniredis.Run()
 	if err != nil {
 		log.Fatal(err)
 	}
 	m.ClockTTL(true) // keys expire as time passes
-	client := redis.NewClient(&redis.Options{Addr: m.Addr()})
-	return client, func() { _ = client.Close(); m.Close() }
+	return &Server{redis.NewClient(&redis.Options{Addr: m.Addr()}), m}
+}
+
+// Stop ends the server, as a crash does; its client stays.
+func (s *Server) Stop() { s.inner.Close() }
+
+// Close closes the client, and ends the server.
+func (s *Server) Close() {
+	_ = s.Redis.Close()
+	s.inner.Close()
 }
