@@ -21,6 +21,7 @@ type hold struct {
 
 	mu       sync.Mutex
 	members  []engine.Held // those that live; a quorum lock's come and go
+	closed   []engine.Held // those whose client was closed: Unlock still releases them
 	owner    string        // of the first one there was
 	count    int
 	life     engine.Life
@@ -34,10 +35,12 @@ var _ locking.Hold = (*hold)(nil)
 
 // newHold makes a hold of members that were just acquired.
 func newHold(g *group, members []engine.Held, need int) *hold {
-	h := &hold{group: g, need: need, owner: members[0].Owner(), count: members[0].Count()}
-	for _, m := range members {
-		h.count = min(h.count, m.Count())
+	h := &hold{group: g, need: need, owner: members[0].Owner()}
+	counts := make([]int, len(members))
+	for i, m := range members {
+		counts[i] = m.Count()
 	}
+	h.count = reached(counts, need)
 	h.members = append(h.members, members...)
 	for _, m := range members {
 		m.OnEnd(func(cause error) { h.memberEnded(m, cause) })
@@ -56,6 +59,9 @@ func (h *hold) memberEnded(m engine.Held, cause error) {
 	for i, member := range h.members {
 		if member == m {
 			h.members = append(h.members[:i:i], h.members[i+1:]...)
+			if errors.Is(cause, locking.ErrClosed) {
+				h.closed = append(h.closed, m)
+			}
 			break
 		}
 	}
@@ -223,7 +229,9 @@ func (h *hold) unlock(ctx context.Context, lost error) error {
 	if errors.Is(lost, locking.ErrLost) {
 		return lost
 	}
-	members := h.living()
+	h.mu.Lock()
+	members := slices.Concat(h.members, h.closed)
+	h.mu.Unlock()
 	errs := engine.UnlockAll(ctx, members, h.need)
 	released := 0
 	for _, err := range errs {

@@ -77,20 +77,20 @@ func (k *keeper) fetch(h *hold, m *engine.Lock) {
 	if b.Prepare() != nil {
 		return
 	}
-	if busy, err := engine.Ask([]*engine.Bid{b}); busy == nil && err == nil && !h.join(b.Won()) {
+	if busy, err := engine.Ask([]*engine.Bid{b}); busy == nil && err == nil && !h.join(m, b.Won()) {
 		b.Drop()
 	}
 }
 
 // has tells whether the hold has this member.
 func (h *hold) has(m *engine.Lock) bool {
-	return slices.ContainsFunc(h.living(), func(held engine.Held) bool { return m.Owns(held) })
+	return slices.ContainsFunc(h.living(), m.Owns)
 }
 
 // join takes one more member into the hold, unless it has ended or has that one.
-func (h *hold) join(m engine.Held) bool {
+func (h *hold) join(l *engine.Lock, m engine.Held) bool {
 	h.mu.Lock()
-	ok := h.life.Err == nil && !h.leaving
+	ok := h.life.Err == nil && !h.leaving && !slices.ContainsFunc(h.members, l.Owns)
 	if ok {
 		h.members = append(h.members, m)
 	}

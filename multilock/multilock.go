@@ -83,7 +83,8 @@ type acquisition struct {
 // It cannot deadlock, because it holds nothing while it waits. Nor do two acquisitions keep
 // each other from succeeding: of those that meet, the one that has the last of the locks
 // in question, in the order that is common to all, gets the rest too. Only the first try
-// goes to all servers at once.
+// goes to all servers at once, if it is not the only one: or of those that meet none might
+// succeed.
 func (a *acquisition) run() (*hold, error) {
 	var waiting *engine.Bid // for its turn
 	retries := a.bids[0].Retries()
@@ -92,7 +93,7 @@ func (a *acquisition) run() (*hold, error) {
 			return nil, err
 		}
 	}
-	for first := true; ; first = false {
+	for first := !a.single; ; first = false {
 		if waiting != nil {
 			if err := waiting.Await(); err != nil {
 				return nil, a.over(err)
@@ -144,10 +145,12 @@ func (a *acquisition) hold() (*hold, error) {
 // over tells why it ended without the locks.
 func (a *acquisition) over(err error) error {
 	switch {
-	case errors.Is(err, locking.ErrLost), errors.Is(err, locking.ErrClosed), errors.Is(err, locking.ErrNotAcquired):
+	case errors.Is(err, locking.ErrLost), errors.Is(err, locking.ErrClosed):
 		return err
 	case errors.Is(context.Cause(a.wait), locking.ErrClosed):
-		return locking.ErrClosed
+		return locking.ErrClosed // also if it is another member's client
+	case errors.Is(err, locking.ErrNotAcquired):
+		return err
 	}
 	return a.bids[0].Over(a.told, err)
 }

@@ -96,7 +96,7 @@ type runner struct {
 
 // limit is how long one member may take to answer: a small part of the lease.
 func limit(lease time.Duration) time.Duration {
-	return min(max(lease/20, 50*time.Millisecond), 500*time.Millisecond)
+	return min(max(lease/20, 100*time.Millisecond), 500*time.Millisecond, lease/2)
 }
 
 // drift is what is taken off the validity for clocks that run apart: 1 % and 2 ms, see
@@ -123,7 +123,7 @@ func (r *race) run() (*hold, error) {
 		}
 		r.span.Waiting()
 		if !r.pause(res, contended && res.won == 0, tries) {
-			return nil, r.ended(contended, res.err(r))
+			return nil, r.ended(told, res.err(r))
 		}
 		r.span.Event(tracing.EventRetry)
 	}
@@ -290,7 +290,7 @@ func (t *try) ask(b *engine.Bid, dark bool) {
 
 // late takes what was won when the try was over: into the hold if there is one.
 func (t *try) late(b *engine.Bid) {
-	if t.hold == nil || !t.hold.join(b.Won()) {
+	if t.hold == nil || !t.hold.join(b.Lock, b.Won()) {
 		b.Drop()
 	}
 }
@@ -322,7 +322,7 @@ func (t *try) finish() {
 	red := t.r.red
 	valid := t.r.lease - time.Since(t.start) - drift(t.r.lease)
 	if len(t.won) >= red.quorum && valid > 0 {
-		t.hold = newHold(&red.group, t.won, red.quorum)
+		t.hold = newHold(&red.group, t.inOrder(), red.quorum)
 		if t.r.ask.Lease == 0 && t.r.ask.MaxHold == 0 {
 			t.hold.keep(t.r.keeper())
 		}
@@ -350,14 +350,28 @@ func (t *try) finish() {
 	}
 }
 
+// inOrder are the holds that were won in the order of the members, but first those of
+// owners that had the lock before: a member that a re-entered hold did not have begins anew.
+func (t *try) inOrder() (won []engine.Held) {
+	for _, m := range t.r.red.given {
+		for _, h := range t.won {
+			if m.Owns(h) {
+				won = append(won, h)
+			}
+		}
+	}
+	slices.SortStableFunc(won, func(a, b engine.Held) int { return b.Count() - a.Count() })
+	return won
+}
+
 // err tells what went wrong where nobody else has the lock.
 func (o outcome) err(r *race) error {
-	errs := o.errs
+	errs, n := o.errs, len(r.runners)
+	answered := n - len(errs) - o.silent
 	if o.silent > 0 {
 		errs = append(errs, fmt.Errorf("%d did not answer in time", o.silent))
 	}
-	n := len(r.runners)
-	return fmt.Errorf("holdfast: %d of %d servers answered, a majority is needed: %w", n-len(errs), n, errors.Join(errs...))
+	return fmt.Errorf("holdfast: %d of %d servers answered, a majority is needed: %w", answered, n, errors.Join(errs...))
 }
 
 // ForceUnlock frees all members that answer, and tells whether any was held. It fails

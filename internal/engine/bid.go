@@ -112,8 +112,13 @@ func (b *Bid) StartWaiting() {
 	b.asker = b.turn
 }
 
-// Await waits until it is time to ask.
-func (b *Bid) Await() error { return b.turn.await() }
+// Await waits until it is time to ask; it is, if the turn was given up.
+func (b *Bid) Await() error {
+	if b.turn == nil {
+		return nil
+	}
+	return b.turn.await()
+}
 
 // StopWaiting gives the turn up, also if it had come, or keeps what was won with it.
 func (b *Bid) StopWaiting() {
@@ -226,15 +231,19 @@ func (b *Bid) Won() Held {
 	return b.won
 }
 
-// Drop gives back what was won. A turn that was waited for is over with it.
+// Drop gives back what was won, and with it the turn that was waited for: its owner is
+// used up.
 func (b *Bid) Drop() {
-	if b.won != nil {
-		b.won.Drop()
-		b.won = nil
+	if b.won == nil {
+		return
 	}
-	if b.turn == nil {
-		b.asker = &single{a: b.a, o: b.a.engine.newOwner(b.a.target)}
+	b.won.Drop()
+	b.won = nil
+	if b.turn != nil {
+		b.turn.leave(nil)
+		b.turn = nil
 	}
+	b.asker = &single{a: b.a, o: b.a.engine.newOwner(b.a.target)}
 }
 
 func (b *Bid) name(err error) error {
