@@ -1,0 +1,141 @@
+package script
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/holdfast-go/holdfast/internal/redistest"
+)
+
+// The verbs of these tests write what they do to a list, so that the order shows.
+var (
+	take  = &Verb{Name: "test.take", Source: "redis.call('RPUSH', KEYS[1], 'take ' .. ARGV[1])\nreturn {tonumber(ARGV[2]), ARGV[1]}"}
+	back  = &Verb{Name: "test.back", Source: "redis.call('RPUSH', KEYS[1], 'back ' .. ARGV[1] .. ARGV[2] .. ARGV[3])\nreturn {0}"}
+	broke = &Verb{Name: "test.trip", Source: "redis.call('RPUSH', KEYS[1], 'trip ' .. ARGV[1])\nreturn redis.call('HGET', KEYS[1], 'x')"}
+
+	groups = NewProgram(add, take, back, broke)
+)
+
+const diary = "{tag}diary"
+
+// pair takes what is called name, or not: answer is 1 if it does. Both have arguments of
+// different numbers, or one that reads the other's would not show.
+func pair(name, answer string) Pair {
+	return Pair{Do: op(take, diary, name, answer), Undo: op(back, diary, name, "", "")}
+}
+
+func tripping(name string) Pair {
+	return Pair{Do: op(broke, diary, name), Undo: op(back, diary, name, "", "")}
+}
+
+func TestAll(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		pairs  []Pair
+		wrote  []string
+		shares []string // prefixes
+	}{
+		{"all", []Pair{pair("a", "1"), pair("b", "1"), pair("c", "1")},
+			[]string{"take a", "take b", "take c"}, []string{"[1 a] <nil>", "[1 b] <nil>", "[1 c] <nil>"}},
+		{"one of one", []Pair{pair("a", "1")}, []string{"take a"}, []string{"[1 a] <nil>"}},
+		{"the first is not possible", []Pair{pair("a", "0"), pair("b", "1"), pair("c", "1")},
+			[]string{"take a"}, []string{"[0 a] <nil>", undone, undone}},
+		{"the last is not possible, and the others are taken back in reverse", []Pair{pair("a", "1"), pair("b", "1"), pair("c", "-1")},
+			[]string{"take a", "take b", "take c", "back b", "back a"}, []string{undone, undone, "[-1 c] <nil>"}},
+		{"the one between is not possible", []Pair{pair("a", "1"), pair("b", "0"), pair("c", "1")},
+			[]string{"take a", "take b", "back a"}, []string{undone, "[0 b] <nil>", undone}},
+		{"one fails: those before it are taken back, not what it has written itself", []Pair{pair("a", "1"), pair("b", "1"), tripping("c"), pair("d", "1")},
+			[]string{"take a", "take b", "trip c", "back b", "back a"}, []string{"[] WRONGTYPE", "[] WRONGTYPE", "[] WRONGTYPE", "[] WRONGTYPE"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			onEach(t, func(t *testing.T, rdb redis.UniversalClient) {
+				s := NewSender(rdb, groups)
+				t.Cleanup(s.Close)
+				alone := answers(t, s.Start(All(c.pairs)))
+				wantShares(t, alone[0], c.shares)
+				wantWrote(t, rdb, c.wrote)
+
+				// Beside others each has its own keys and arguments, and its own answer.
+				among := answers(t, s.Start(op(add, "{tag}n", "before"), All(c.pairs), All(c.pairs), op(add, "{tag}n", "after")))
+				for i, want := range map[int]string{0: "[1 before] <nil>", 3: "[2 after] <nil>"} {
+					if got := fmt.Sprint(among[i].Reply, " ", among[i].Err); got != want {
+						t.Errorf("operation %d: got %s, want %s", i+1, got, want)
+					}
+				}
+				wantShares(t, among[1], c.shares)
+				wantShares(t, among[2], c.shares)
+				wantWrote(t, rdb, slices.Concat(c.wrote, c.wrote))
+			})
+		})
+	}
+}
+
+const undone = "undone"
+
+func wantShares(t *testing.T, answer Answer, want []string) {
+	t.Helper()
+	for i, share := range answer.Shares(len(want)) {
+		got := fmt.Sprint(share.Reply, " ", share.Err)
+		switch {
+		case want[i] == undone && !errors.Is(share.Err, ErrUndone):
+			t.Errorf("share %d: got %s, want ErrUndone", i+1, got)
+		case want[i] == undone && ClassOf(share.Err) != NotExecuted:
+			t.Errorf("share %d: got class %v, want NotExecuted", i+1, ClassOf(share.Err))
+		case want[i] != undone && (len(got) < len(want[i]) || got[:len(want[i])] != want[i]):
+			t.Errorf("share %d: got %s, want %s", i+1, got, want[i])
+		}
+	}
+}
+
+func wantWrote(t *testing.T, rdb redis.UniversalClient, want []string) {
+	t.Helper()
+	got, err := rdb.LRange(t.Context(), diary, 0, -1).Result()
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("the diary: got %q %v, want %q", got, err, want)
+	}
+	if err := rdb.Del(t.Context(), diary).Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What was done is written before what fails: a diary that is no list fails at once, and
+// nothing of the others is left then either.
+func TestAllWithAKeyOfAnotherType(t *testing.T) {
+	rdb := redistest.Start(t).Client(t)
+	s := NewSender(rdb, groups)
+	t.Cleanup(s.Close)
+	if err := rdb.Set(t.Context(), "{tag}text", "x", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	bad := Pair{Do: op(take, "{tag}text", "b", "1"), Undo: op(back, "{tag}text", "b", "", "")}
+	got := answers(t, s.Start(All([]Pair{pair("a", "1"), bad, pair("c", "1")})))[0]
+	if ClassOf(got.Err) != Refused {
+		t.Errorf("got %v, want WRONGTYPE", got.Err)
+	}
+	wantWrote(t, rdb, []string{"take a", "back a"})
+}
+
+func TestSharesOfForeignAnswers(t *testing.T) {
+	boom := errors.New("boom")
+	for _, answer := range []Answer{
+		{Err: boom},
+		{},
+		{Reply: []any{}},
+		{Reply: []any{"0"}},
+		{Reply: []any{int64(0), []any{int64(1)}}},
+		{Reply: []any{int64(3), []any{int64(1)}}},
+		{Reply: []any{int64(-1), []any{int64(1)}}},
+		{Reply: []any{int64(1)}},
+		{Reply: []any{int64(0), "a", "b"}},
+	} {
+		for i, share := range answer.Shares(2) {
+			if share.Err == nil || errors.Is(share.Err, ErrUndone) || answer.Err != nil && !errors.Is(share.Err, boom) {
+				t.Errorf("share %d of %v: got %v, want an error that says so", i+1, answer, share)
+			}
+		}
+	}
+}
