@@ -38,6 +38,7 @@ func TestAQuickRunFillsTheTable(t *testing.T) {
 		hotRate, hotMost, handOffMedian, handOffTail,
 		heldHeap, heldStacks, heldAcquired, heldRenewals, heldCPU, heldEach, heldServer, heldLost,
 		waitersMemory, waitersConns, waitersAsk, waitersRate,
+		fairHot.kind, fairHot.plain, fairHot.ratio, multiFigures(16).ratio, quorumFigure(1), quorumFigure(16),
 	}
 	for _, f := range wanted {
 		if !slices.ContainsFunc(r.Figures, func(of *readings) bool { return of.figure == f && has(of.Medians, subject) }) {

@@ -101,6 +101,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) (err error) {
 		return err
 	}
 	b := &bench{settings: f.settings(), addr: redis.addr, progress: errs}
+	defer b.stop()
 	r, err := b.measure(ctx, chosen, libraries)
 	if err = errors.Join(err, stopProfiles()); err != nil {
 		return err

@@ -84,12 +84,14 @@ func anyPeer(peer) bool { return true }
 
 var measurements = []measurement{
 	pairs(1), pairs(16), pairs(128), pairs(512), hotLock, handOff, heldLocks, manyWaiters,
+	hotFair, multiPairs(1), multiPairs(16), quorumPairs(1), quorumPairs(16), quorumPairs(128),
 }
 
 // A bench is one run.
 type bench struct {
 	settings settings
-	addr     string // of its Redis
+	addr     string    // of its Redis
+	servers  []*server // of quorum locks
 	progress io.Writer
 }
 

@@ -21,6 +21,9 @@ type peer struct {
 
 	// open makes a client whose locks have that lease.
 	open func(addr string, lease time.Duration) (locker, error)
+
+	// openQuorum makes one for several independent servers; nil: not measured there.
+	openQuorum func(addrs []string, lease time.Duration) (locker, error)
 }
 
 // A locker is one client of a library, with its connections and whatever it runs in

@@ -17,6 +17,8 @@ var holdfastPeer = peer{
 	renews:   true,
 	requests: []string{"evalsha"},
 	open:     openHoldfast,
+
+	openQuorum: openHoldfastQuorum,
 }
 
 type holdfastLocker struct {
@@ -39,6 +41,36 @@ func (l *holdfastLocker) Named(name string) mutex {
 
 func (l *holdfastLocker) Close() error {
 	return errors.Join(l.client.Close(), l.redis.Close())
+}
+
+// A holdfastQuorum has a client for each server.
+type holdfastQuorum struct{ members []*holdfastLocker }
+
+func openHoldfastQuorum(addrs []string, lease time.Duration) (locker, error) {
+	q := &holdfastQuorum{}
+	for _, addr := range addrs {
+		l, err := openHoldfast(addr, lease)
+		if err != nil {
+			return nil, errors.Join(err, q.Close())
+		}
+		q.members = append(q.members, l.(*holdfastLocker))
+	}
+	return q, nil
+}
+
+func (q *holdfastQuorum) Named(name string) mutex {
+	locks := make([]holdfast.Lock, len(q.members))
+	for i, l := range q.members {
+		locks[i] = l.client.RLock(name)
+	}
+	return &holdfastMutex{lock: q.members[0].client.RedLock(locks...)}
+}
+
+func (q *holdfastQuorum) Close() (err error) {
+	for _, l := range q.members {
+		err = errors.Join(err, l.Close())
+	}
+	return err
 }
 
 type holdfastMutex struct {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/go-redsync/redsync/v4"
+	pool "github.com/go-redsync/redsync/v4/redis"
 	"github.com/go-redsync/redsync/v4/redis/goredis/v9"
 	"github.com/redis/go-redis/v9"
 )
@@ -17,25 +18,38 @@ var redsyncPeer = peer{
 	name:     "redsync",
 	module:   "github.com/go-redsync/redsync/v4",
 	requests: []string{"set", "evalsha"},
-	open:     openRedsync,
+	open:     func(addr string, lease time.Duration) (locker, error) { return openRedsync([]string{addr}, lease) },
+
+	openQuorum: openRedsync,
 }
 
 type redsyncLocker struct {
-	redis *redis.Client
+	redis []*redis.Client
 	sync  *redsync.Redsync
 	lease time.Duration
 }
 
-func openRedsync(addr string, lease time.Duration) (locker, error) {
-	rdb := newRedis(addr)
-	return &redsyncLocker{redis: rdb, sync: redsync.New(goredis.NewPool(rdb)), lease: lease}, nil
+func openRedsync(addrs []string, lease time.Duration) (locker, error) {
+	l := &redsyncLocker{lease: lease}
+	var pools []pool.Pool
+	for _, addr := range addrs {
+		rdb := newRedis(addr)
+		l.redis, pools = append(l.redis, rdb), append(pools, goredis.NewPool(rdb))
+	}
+	l.sync = redsync.New(pools...)
+	return l, nil
 }
 
 func (l *redsyncLocker) Named(name string) mutex {
 	return &redsyncMutex{l.sync.NewMutex(name, redsync.WithExpiry(l.lease), redsync.WithTries(math.MaxInt))}
 }
 
-func (l *redsyncLocker) Close() error { return l.redis.Close() }
+func (l *redsyncLocker) Close() (err error) {
+	for _, rdb := range l.redis {
+		err = errors.Join(err, rdb.Close())
+	}
+	return err
+}
 
 type redsyncMutex struct{ *redsync.Mutex }
 
