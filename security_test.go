@@ -24,7 +24,7 @@ func documentedACL(t *testing.T, n int) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	blocks := strings.Split(string(text), "\n```\nACL SETUSER locker ")
+	blocks := strings.Split(string(text), "\n```\nACL SETUSER locker")
 	if len(blocks) <= n {
 		t.Fatalf("docs/security.md has %d ACLs, want number %d", len(blocks)-1, n)
 	}
@@ -117,6 +117,94 @@ func lifeUnderACL(ctx context.Context, dial func() redis.UniversalClient) (err e
 	return nil
 }
 
+// fairLifeUnderACL lives the life of a fair lock: somebody gives up, two wait in the queue for longer
+// than a place is kept, a message and a forced end hand it on.
+func fairLifeUnderACL(ctx context.Context, dial func() redis.UniversalClient) (err error) {
+	const name, waiterLease = "shop:tickets", 2 * time.Second
+	var locks [2]holdfast.Lock
+	var queue redis.UniversalClient
+	for i := range locks {
+		queue = dial()
+		defer queue.Close()
+		c, err := holdfast.New(queue, holdfast.WithLogger(slog.New(slog.DiscardHandler)))
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		if err := c.RLock(name+"-plain").Do(ctx, func(context.Context) error { return nil }); err != nil {
+			return err // the rights of the plain lock
+		}
+		locks[i] = c.FairLock(name, holdfast.WithWaiterLease(waiterLease))
+	}
+	length := func(want int64) error { // of the queue, soon
+		var got int64
+		for range 100 {
+			if got, err = queue.LLen(ctx, "redisson_lock_queue:{"+name+"}").Result(); err != nil || got == want {
+				return err
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		return fmt.Errorf("%d in the queue, want %d", got, want)
+	}
+	mine, theirs := locks[0], locks[1]
+	held, err := mine.Lock(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := theirs.TryLock(ctx, 50*time.Millisecond, 0); !errors.Is(err, holdfast.ErrNotAcquired) {
+		return fmt.Errorf("a wait that ran out: got %v, want ErrNotAcquired", err)
+	}
+	if err := length(0); err != nil {
+		return err
+	}
+	type result struct {
+		hold holdfast.Hold
+		err  error
+	}
+	var waiting [2]chan result
+	for i := range waiting {
+		waiting[i] = make(chan result, 1)
+		go func() { h, err := theirs.Lock(ctx); waiting[i] <- result{h, err} }()
+		if err := length(int64(i + 1)); err != nil {
+			return err
+		}
+	}
+	select {
+	case r := <-waiting[0]:
+		return errors.Join(errors.New("the first did not wait"), r.err)
+	case r := <-waiting[1]:
+		return errors.Join(errors.New("the second did not wait"), r.err)
+	case <-time.After(waiterLease + 100*time.Millisecond): // places are renewed meanwhile
+	}
+	start := time.Now()
+	if err := held.Unlock(ctx); err != nil {
+		return err
+	}
+	for i, w := range waiting {
+		r := <-w
+		if r.err != nil {
+			return r.err
+		}
+		// Without a message the first one would find out by its renewal, at a third of its lease.
+		if took := time.Since(start); took > waiterLease/4 {
+			return fmt.Errorf("no message to waiter %d: it took %v", i+1, took)
+		}
+		start = time.Now()
+		if i == 0 {
+			if freed, err := mine.ForceUnlock(ctx); err != nil || !freed {
+				return fmt.Errorf("ForceUnlock: %v, %v", freed, err)
+			}
+		} else if err := r.hold.Unlock(ctx); err != nil {
+			return err
+		}
+	}
+	locked, err := mine.IsLocked(ctx)
+	if err != nil || locked {
+		return fmt.Errorf("IsLocked: %v, %v", locked, err)
+	}
+	return length(0)
+}
+
 // The ACLs of docs/security.md are enough, and no right of them but the optional ones
 // can be left out.
 func TestDocumentedACLs(t *testing.T) {
@@ -126,6 +214,23 @@ func TestDocumentedACLs(t *testing.T) {
 		server := redistest.Start(t)
 		testACL(t, documentedACL(t, 1), []*redistest.Server{server}, func() redis.UniversalClient {
 			return redis.NewClient(&redis.Options{Addr: server.Addr(), Username: "locker", Password: "CHANGE-ME"})
+		})
+	})
+	t.Run("a fair lock", func(t *testing.T) {
+		t.Parallel()
+		server := redistest.Start(t)
+		testFairACL(t, documentedACL(t, 1), []*redistest.Server{server}, func() redis.UniversalClient {
+			return redis.NewClient(&redis.Options{Addr: server.Addr(), Username: "locker", Password: "CHANGE-ME"})
+		})
+	})
+	t.Run("a fair lock on a cluster", func(t *testing.T) {
+		t.Parallel()
+		cluster := redistest.StartCluster(t, 3, 0)
+		if major, _ := cluster.Nodes[0].Version(); major < 7 {
+			t.Skip("sharded channels came with Redis 7.0")
+		}
+		testFairACL(t, documentedACL(t, 2), cluster.Nodes, func() redis.UniversalClient {
+			return redis.NewClusterClient(&redis.ClusterOptions{Addrs: cluster.Addrs(), Username: "locker", Password: "CHANGE-ME"})
 		})
 	})
 	t.Run("a cluster", func(t *testing.T) {
@@ -171,6 +276,34 @@ func testACL(t *testing.T, rules []string, servers []*redistest.Server, dial fun
 	} {
 		if !redis.HasErrorPrefix(err, "NOPERM") {
 			t.Errorf("%s: got %v, want NOPERM", what, err)
+		}
+	}
+}
+
+// The plain lock's ACL and the addition for fair locks are enough for one, and nothing of the addition
+// can be left out, but for the patterns of names with braces.
+func testFairACL(t *testing.T, plain []string, servers []*redistest.Server, dial func() redis.UniversalClient) {
+	live := func(more []string) error {
+		setUser(t, servers, append(slices.Clone(plain), more...))
+		for _, s := range servers { // what a life cut short has left
+			if err := s.Do(t.Context(), "FLUSHALL").Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		return fairLifeUnderACL(ctx, dial)
+	}
+	addition := documentedACL(t, 3)
+	if err := live(addition); err != nil {
+		t.Fatalf("the ACL is not enough: %v", err)
+	}
+	for i, rule := range addition {
+		if rule[0] == '~' && !strings.Contains(rule, "{") {
+			continue
+		}
+		if live(slices.Delete(slices.Clone(addition), i, i+1)) == nil {
+			t.Errorf("the right %s can be left out, the page says it is needed", rule)
 		}
 	}
 }
