@@ -1,3 +1,122 @@
-// Package multilock has the locks that are made of others: a multi lock, held if all its
-// members are, and a quorum lock, held if a majority of them is.
+// Package multilock has the locks that are made of others: a multi lock (Redisson's
+// MultiLock), held if all its members are, and a quorum lock (Redisson's RedLock), held if a
+// majority of them is. Neither has a key of its own in Redis: whoever locks a member alone
+// is excluded too, and a hold's context re-enters the members.
+//
+// # The multi lock
+//
+// What it promises: all that its members promise, together. There is no moment in which a
+// caller has it without all members, or is left with some. The hold is lost as soon as one
+// member is, the cause names that member, and the others are released. Members may be RLocks,
+// FairLocks and other multi locks, whose members count as its own; the same lock twice counts
+// once. A plain and a fair lock of one name are refused, they are one key and would wait
+// for each other.
+//
+// What it does not promise: an order among those who wait, also where all members are fair
+// locks, see below. Nor more than its servers: if one of them is down it cannot be
+// acquired, and its holds are lost at the end of a trust window.
+//
+// How it acquires:
+//
+//	ask for all, batch by batch -> all won -> a hold
+//	      ^                          |
+//	      |                          +-- one is busy: give back what was won, in reverse
+//	      +-- its turn has come <-- wait for that one alone, holding nothing
+//
+// Members are asked in one order wherever they are used, whatever order they were given in: by
+// server, by slot on a cluster, by key. A server is known by the address and database that the
+// Redis client was told, so name it alike in all processes. Members of one client that are
+// on one server, or in one slot of a cluster, make a batch: one script asks for them one
+// after the other, and takes back those before the first that is not free, so that nobody
+// sees a part of it. They are released in one call too.
+//
+// It cannot deadlock, because it holds nothing while it waits; and of those that meet,
+// the one that has the last of the locks in question, in the common order, gets the rest too.
+// The first try goes to all servers at once, since mostly nothing is taken. Every later one goes
+// from server to server, and so does a TryLock without waiting, whose first try is its
+// only one: asking at once, those that meet could all fail.
+//
+// A member that is busy is waited for as its own kind waits: in line, or at a place in the
+// queue of a fair lock. That place is kept while this member is the one that is waited for, and
+// is given up when another member turns out to be busy, so that nobody stands still behind
+// somebody who waits elsewhere. So a fair member gives its turn in order, but may have
+// to be waited for again. A try that does not wait takes a fair member only if nobody stands
+// in its queue.
+//
+// A lease of the caller's starts anew once all are held, where there is more than one batch:
+// or the members that were acquired first would have less of it. Without one the watchdog
+// renews each member.
+//
+// What is not known is undone: a member whose answer was lost is released in the background
+// until that is confirmed, or one lease is over. Unlock tries every member, and joins the
+// errors.
+//
+// # The quorum lock
+//
+// It is the published Redlock algorithm
+// (https://redis.io/docs/latest/develop/use/patterns/distributed-locks/): the same lock on
+// an odd number of independent servers, at least 3. It is held if a majority is. So it does
+// without a minority of the servers, whether they are dead, slow or cut off, and does not
+// depend on replication.
+//
+// Its members are RLocks, each of a client of its own. Two members of one client would be one
+// server, which would vote twice; whether two clients have two servers is yours to see to. An
+// even number stands no more failures than the odd one below it. A fair lock is refused:
+// a turn in one queue is no turn in the others.
+//
+// A try asks all members at the same time, each with a short limit: a twentieth of the lease,
+// but at least 100 ms or half the lease, and at most 500 ms. It is won if a majority says yes and
+//
+//	validity = lease - elapsed - drift > 0, drift = 1 % of the lease + 2 ms
+//
+// Otherwise every member is given back, also those that did not answer. What answers
+// late joins the hold, or is given back. Who finds that others have a majority waits for a
+// message of any of these members, for the first lease to end or for 5 seconds. Where
+// nobody got a majority there is a random pause, up to 50 ms at first and 400 ms later.
+//
+// A member that was silent for a whole limit is dark until it answers again: it is asked
+// with the others, but nobody waits for it once a majority is won. So dead servers cost
+// the limit once.
+//
+// Each member is a hold with a trust window of its own, counted from the sending of its own
+// command. The quorum hold is trusted as long as a majority of them is, and is lost at the
+// moment when that ends, not when somebody asks next.
+//
+// Under the watchdog a keeper asks for what is missing, every third of a lease: members that
+// were dark, or that came back without the lock. This gives nothing away. While the hold has
+// a majority nobody else can win one, so a free member can only be of use to those who are
+// about to fail; and one that somebody else has is left to them. A hold with a lease or
+// with WithMaxHold has no keeper.
+//
+// What it does not promise:
+//
+//   - A server that lost its data has forgotten its yes, and may give another one while the
+//     first still counts. Start it again no sooner than one lease, the longest that is used, after it
+//     went down; or keep the append-only file with fsync always. The library cannot see it.
+//   - Clocks that run apart by more than the drift and the members' margins. A server's clock that jumps
+//     forward is a member that says yes twice.
+//   - Work that does not look. A process that was stopped finds out when it runs again, but
+//     a write that is on its way then is not called back.
+//   - A fencing token.
+//   - An order, or that somebody gets it soon: of many that ask at once none may have a majority.
+//
+// Martin Kleppmann's critique
+// (https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html) is that
+// Redlock's safety rests on bounds for clocks, pauses and networks, and that without a fencing token a
+// holder that was paused can still write after another one. That is true here too: where
+// two writers for a moment would be a disaster, the resource has to refuse the older one.
+//
+// # What is different from Redisson, and why
+//
+// A lease is a time.Duration from the call to the end, so no round that has to be
+// repeated makes it longer; in Redisson 4.7.0 a MultiLock with a lease converts it anew
+// in each round, and holds for hours. A failure gives back all members and tells all errors, where
+// Redisson stops at the first one and leaves the others locked. Members are acquired in one order for
+// all, where two MultiLocks of Redisson in opposite orders can hinder each other for
+// long. The wait and ctx bound the commands too, not only the waiting: TryLock with
+// 200 ms returns after 200 ms also if a server hangs.
+//
+// Redisson's RedLock takes any number of members on any servers, and has no validity; it asks one
+// member after the other. Both of Redisson's groups, given a wait and a lease, acquire their
+// members for twice the wait; ours have the lease from the start.
 package multilock
