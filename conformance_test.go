@@ -2,6 +2,7 @@ package holdfast_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -12,46 +13,100 @@ import (
 
 var rlocks = locktest.Kind{
 	Name: "rlock",
-	New: func(c *holdfast.Client, name string, opts ...holdfast.LockOption) holdfast.Lock {
-		return c.RLock(name, opts...)
-	},
+	New:  func(c []*holdfast.Client, names []string) holdfast.Lock { return c[0].RLock(names[0]) },
 }
 
 var fairs = locktest.Kind{
 	Name: "fair", Queues: true,
-	New: func(c *holdfast.Client, name string, opts ...holdfast.LockOption) holdfast.Lock {
-		return c.FairLock(name, opts...)
+	New: func(c []*holdfast.Client, names []string) holdfast.Lock { return c[0].FairLock(names[0]) },
+}
+
+// multis are of three names, which are in three slots on a cluster.
+var multis = locktest.Kind{
+	Name: "multi", Group: "multi", New: multiOf, Lease: time.Second,
+	Names: func(name string) []string { return []string{name, name + "-b", name + "-a"} },
+}
+
+// slotted are of two names in one slot.
+var slotted = locktest.Kind{
+	Name: "multi in one slot", Group: "multi", New: multiOf, Lease: time.Second,
+	Names: func(name string) []string { return []string{name, "{" + name + "}"} },
+}
+
+// mixed are of a plain and a fair lock.
+var mixed = locktest.Kind{
+	Name: "multi of a plain and a fair lock", Group: "multi", Queues: true, Lease: time.Second,
+	New: func(c []*holdfast.Client, names []string) holdfast.Lock {
+		return c[0].MultiLock(c[0].RLock(names[0]), c[0].FairLock(names[1]))
+	},
+	Names: func(name string) []string { return []string{name, name + "-fair"} },
+}
+
+// spread are of a name on each of two servers.
+var spread = locktest.Kind{
+	Name: "multi on two servers", Group: "multi", Servers: 2, Lease: time.Second,
+	New: func(c []*holdfast.Client, names []string) holdfast.Lock {
+		return c[0].MultiLock(c[1].RLock(names[0]), c[0].RLock(names[0]))
 	},
 }
 
-var backends = []locktest.Backend{
-	{Name: "miniredis", Start: func(t *testing.T) func() redis.UniversalClient {
+var reds = locktest.Kind{
+	Name: "red", Group: "red", Servers: 3,
+	Lease: 2 * time.Second, // a member may take a twentieth of it to answer
+	New: func(c []*holdfast.Client, names []string) holdfast.Lock {
+		return c[0].RedLock(c[0].RLock(names[0]), c[1].RLock(names[0]), c[2].RLock(names[0]))
+	},
+}
+
+func multiOf(c []*holdfast.Client, names []string) holdfast.Lock {
+	var locks []holdfast.Lock
+	for _, name := range names {
+		locks = append(locks, c[0].RLock(name))
+	}
+	return c[0].MultiLock(locks...)
+}
+
+var backends = []locktest.Backend{miniRedis, oneRedis, clusters, sentinels}
+
+var (
+	miniRedis = locktest.Backend{Name: "miniredis", Start: func(t *testing.T) func() redis.UniversalClient {
 		server := redistest.StartMiniredis(t)
 		return func() redis.UniversalClient { return redis.NewClient(&redis.Options{Addr: server.Addr()}) }
-	}},
-	{Name: "redis", Start: func(t *testing.T) func() redis.UniversalClient {
+	}}
+	oneRedis = locktest.Backend{Name: "redis", Start: func(t *testing.T) func() redis.UniversalClient {
 		server := redistest.Start(t)
 		return func() redis.UniversalClient { return redis.NewClient(&redis.Options{Addr: server.Addr()}) }
-	}},
-	{Name: "cluster", Start: func(t *testing.T) func() redis.UniversalClient {
+	}}
+	clusters = locktest.Backend{Name: "cluster", Start: func(t *testing.T) func() redis.UniversalClient {
 		cluster := redistest.StartCluster(t, 3, 0)
 		return func() redis.UniversalClient {
 			return redis.NewClusterClient(&redis.ClusterOptions{Addrs: cluster.Addrs()})
 		}
-	}},
-	{Name: "sentinel", Start: func(t *testing.T) func() redis.UniversalClient {
+	}}
+	sentinels = locktest.Backend{Name: "sentinel", Start: func(t *testing.T) func() redis.UniversalClient {
 		sentinel := redistest.StartSentinel(t, 1)
 		return func() redis.UniversalClient {
 			return redis.NewFailoverClient(&redis.FailoverOptions{MasterName: sentinel.Name, SentinelAddrs: sentinel.Addrs()})
 		}
-	}},
+	}}
+)
+
+// The one suite of promises, for each kind on every backend that it can be on.
+func TestRLockPromises(t *testing.T)     { promises(t, rlocks, backends) }
+func TestFairLockPromises(t *testing.T)  { promises(t, fairs, backends) }
+func TestMultiLockPromises(t *testing.T) { promises(t, multis, backends) }
+func TestMultiLockOfASlotPromises(t *testing.T) {
+	promises(t, slotted, []locktest.Backend{miniRedis, clusters})
 }
+func TestMultiLockOfKindsPromises(t *testing.T) {
+	promises(t, mixed, []locktest.Backend{miniRedis, oneRedis, clusters})
+}
+func TestMultiLockOfServersPromises(t *testing.T) {
+	promises(t, spread, []locktest.Backend{miniRedis, oneRedis})
+}
+func TestRedLockPromises(t *testing.T) { promises(t, reds, []locktest.Backend{miniRedis, oneRedis}) }
 
-// The one suite of promises, for each kind on every backend.
-func TestRLockPromises(t *testing.T)    { promises(t, rlocks) }
-func TestFairLockPromises(t *testing.T) { promises(t, fairs) }
-
-func promises(t *testing.T, kind locktest.Kind) {
+func promises(t *testing.T, kind locktest.Kind, backends []locktest.Backend) {
 	for _, backend := range backends {
 		t.Run(backend.Name, func(t *testing.T) { locktest.Run(t, kind, backend) })
 	}

@@ -14,7 +14,7 @@ var holding = []promise{
 		name := b.name()
 		l := b.lock(name, holdfast.WithClientID("a-client"))
 		h := b.mustLock(l)
-		if h.Name() != name || l.Name() != name || h.Count() != 1 || len(h.Owner()) < len("a-client:1") || h.Owner()[:9] != "a-client:" {
+		if title := b.kind.title(name); h.Name() != title || l.Name() != title || h.Count() != 1 || len(h.Owner()) < len("a-client:1") || h.Owner()[:9] != "a-client:" {
 			b.Errorf("got name %q, count %d, owner %q", h.Name(), h.Count(), h.Owner())
 		}
 		b.mustUnlock(h)
@@ -62,7 +62,7 @@ var holding = []promise{
 		h, err := mine.Lock(ctx)
 		b.want("Lock", err, nil)
 		cancel()
-		_, err = theirs.TryLock(b.ctx(), 2*lease, 0)
+		_, err = theirs.TryLock(b.ctx(), 2*b.lease(), 0)
 		b.want("TryLock while it is held", err, holdfast.ErrNotAcquired)
 		b.want("the hold", h.Err(), nil)
 		b.want("Unlock with a cancelled ctx", h.Unlock(ctx), nil)
@@ -124,9 +124,7 @@ var holding = []promise{
 		name := b.name()
 		l := b.lock(name)
 		h := b.mustLock(l, holdfast.WithLease(10*time.Second))
-		if err := b.redis().Del(b.ctx(), name).Err(); err != nil {
-			b.Fatal(err)
-		}
+		b.raw(name).lose()
 		_, err := l.Lock(h.Context(b.ctx()))
 		b.want("re-entry", err, holdfast.ErrLost)
 		b.want("the outer hold", h.Err(), holdfast.ErrLost)
@@ -135,14 +133,10 @@ var holding = []promise{
 	{"a deleted key shows at the next renewal", func(b *bed) {
 		name := b.name()
 		h := b.mustLock(b.lock(name))
-		if err := b.redis().Del(b.ctx(), name).Err(); err != nil {
-			b.Fatal(err)
-		}
-		b.within(lease, "Done", h.Done())
+		b.raw(name).lose()
+		b.within(b.lease(), "Done", h.Done())
 		b.want("Err", h.Err(), holdfast.ErrLost)
-		if n := b.redis().Exists(b.ctx(), name).Val(); n != 0 {
-			b.Error("the renewal created the key again")
-		}
+		b.raw(name).gone() // and the renewal has not created it again
 	}},
 	{"Extend lengthens the lease and never shortens it", func(b *bed) {
 		name := b.name()

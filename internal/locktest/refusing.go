@@ -34,9 +34,7 @@ var refusing = []promise{
 			b.want("Extend by "+d.String(), h.Extend(b.ctx(), d), holdfast.ErrInvalidDuration)
 		}
 		b.mustUnlock(h)
-		if n := b.redis().Exists(b.ctx(), name).Val(); n != 0 {
-			b.Error("something is locked")
-		}
+		b.raw(name).gone()
 	}},
 	{"a lease of a millisecond and one of ten years are possible", func(b *bed) {
 		l := b.lock(b.name())
@@ -55,9 +53,9 @@ var refusing = []promise{
 		b.within(time.Second, "Done", h.Done())
 	}},
 	{"names that make no sense are ErrInvalidName, at the first call", func(b *bed) {
-		c := b.client()
+		clients := b.clients()
 		for _, name := range []string{"", strings.Repeat("x", 513)} {
-			l := b.kind.New(c, name)
+			l := b.of(clients, name)
 			_, err := l.Lock(b.ctx())
 			b.want("Lock", err, holdfast.ErrInvalidName)
 			_, err = l.TryLock(b.ctx(), 0, 0)
@@ -81,8 +79,9 @@ var refusing = []promise{
 		name := b.name()
 		l := b.lock(name, holdfast.WithNameMapper(func(name string) string { return "team:" + name }))
 		h := b.mustLock(l)
-		if n := b.redis().Exists(b.ctx(), "team:"+name).Val(); n != 1 || h.Name() != name {
-			b.Errorf("got %d keys team:%s, name %q", n, name, h.Name())
+		raw := b.raw(name)
+		if n := raw.keys("team:"); n != raw.all() || h.Name() != b.kind.title(name) {
+			b.Errorf("got %d keys team:%s, want %d; name %q", n, name, raw.all(), h.Name())
 		}
 		b.mustUnlock(h)
 	}},

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -20,9 +21,37 @@ import (
 
 // A Kind is a lock kind under test.
 type Kind struct {
-	Name   string
-	New    func(c *holdfast.Client, name string, opts ...holdfast.LockOption) holdfast.Lock
-	Queues bool // its waiters stand in a queue in Redis, and are out of it within a second once they have left
+	Name string
+	New  func(clients []*holdfast.Client, names []string) holdfast.Lock
+
+	Servers int                        // each with a client of its own; 0: one
+	Group   string                     // "multi" or "red": the lock is one of several members
+	Names   func(name string) []string // of the members, or of one on all servers; nil: the name itself
+	Lease   time.Duration              // of the watchdog; 0: the suite's
+	Queues  bool                       // its waiters stand in a queue in Redis, and are out of it within a second once they have left
+}
+
+// quorum tells whether a majority is enough. Then those who meet may split the members
+// among them, so that nobody has a lock that is free; and nobody waits in line.
+func (k Kind) quorum() bool { return k.Group == "red" }
+
+func (k Kind) names(name string) []string {
+	if k.Names == nil {
+		return []string{name}
+	}
+	return k.Names(name)
+}
+
+// title is what a lock calls itself.
+func (k Kind) title(name string) string {
+	if k.Group == "" {
+		return name
+	}
+	names := k.names(name)
+	for len(names) < k.Servers {
+		names = append(names, names[0])
+	}
+	return k.Group + "(" + strings.Join(names, ", ") + ")"
 }
 
 // A Backend is where the suite runs: it dials a server that is there for one test.
@@ -33,11 +62,14 @@ type Backend struct {
 
 // Run runs every promise for one kind on one backend.
 func Run(t *testing.T, kind Kind, backend Backend) {
-	dial := backend.Start(t)
+	dials := []func() redis.UniversalClient{backend.Start(t)}
+	for len(dials) < kind.Servers {
+		dials = append(dials, backend.Start(t))
+	}
 	for _, p := range promises {
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
-			p.test(&bed{T: t, kind: kind, dial: dial})
+			p.test(&bed{T: t, kind: kind, dials: dials})
 		})
 	}
 }
@@ -59,13 +91,15 @@ func concat(lists ...[]promise) (all []promise) {
 // A bed is the test bed of one promise.
 type bed struct {
 	*testing.T
-	kind Kind
-	dial func() redis.UniversalClient
+	kind  Kind
+	dials []func() redis.UniversalClient // one for each server
 }
 
 // lease is what the watchdog of a bed's clients renews: short, so that renewals and
 // losses show within a second.
 const lease = 600 * time.Millisecond
+
+func (b *bed) lease() time.Duration { return max(b.kind.Lease, lease) }
 
 var names atomic.Int64
 
@@ -82,36 +116,103 @@ func itoa(n int64) string {
 	return itoa(n/10) + itoa(n%10)
 }
 
-// redis is a connection of the test's own, to look at raw keys.
-func (b *bed) redis() redis.UniversalClient {
-	rdb := b.dial()
-	b.Cleanup(func() { _ = rdb.Close() })
-	return rdb
+// oneServer tells whether all keys are on one server for sure.
+func (b *bed) oneServer() bool {
+	rdb := b.dials[0]()
+	defer func() { _ = rdb.Close() }()
+	_, cluster := rdb.(*redis.ClusterClient)
+	return len(b.dials) == 1 && !cluster
 }
 
-// client makes a client with connections of its own, as another process would.
-func (b *bed) client(opts ...holdfast.Option) *holdfast.Client {
+// A raw is the test's own look at a lock's keys, on all servers that have some of it.
+type raw struct {
+	b       *bed
+	servers []redis.UniversalClient
+	names   []string
+}
+
+func (b *bed) raw(name string) *raw {
+	r := &raw{b: b, names: b.kind.names(name)}
+	for _, dial := range b.dials {
+		rdb := dial()
+		b.Cleanup(func() { _ = rdb.Close() })
+		r.servers = append(r.servers, rdb)
+	}
+	return r
+}
+
+// keys counts the keys of the lock's members.
+func (r *raw) keys(prefix string) (n int) {
+	for _, rdb := range r.servers {
+		for _, name := range r.names {
+			exists, err := rdb.Exists(r.b.ctx(), prefix+name).Result()
+			if err != nil {
+				r.b.Error(err)
+			}
+			n += int(exists)
+		}
+	}
+	return n
+}
+
+// all is how many keys a lock that is held has.
+func (r *raw) all() int { return len(r.servers) * len(r.names) }
+
+// lose deletes as little as makes the lock lost: a member of several, half of a quorum's.
+func (r *raw) lose() {
+	r.b.Helper()
+	for _, rdb := range r.servers[:len(r.servers)/2+1] {
+		if err := rdb.Del(r.b.ctx(), r.names[len(r.names)-1]).Err(); err != nil {
+			r.b.Fatal(err)
+		}
+	}
+}
+
+// gone waits until no key is left: at once for one lock, a little later for the members of
+// a group that are released because another one is lost.
+func (r *raw) gone() {
+	r.b.Helper()
+	if r.b.kind.Group == "" {
+		if r.keys("") != 0 {
+			r.b.Error("the key is left")
+		}
+		return
+	}
+	redistest.Eventually(r.b.T, 2*time.Second, "no key is left", func() bool { return r.keys("") == 0 })
+}
+
+// clients makes clients with connections of their own, as another process would: one for
+// each server.
+func (b *bed) clients(opts ...holdfast.Option) (clients []*holdfast.Client) {
 	b.Helper()
-	rdb := b.dial()
 	opts = append([]holdfast.Option{
-		holdfast.WithWatchdogTimeout(lease),
+		holdfast.WithWatchdogTimeout(b.lease()),
 		holdfast.WithLogger(slog.New(slog.DiscardHandler)),
 	}, opts...)
-	c, err := holdfast.New(rdb, opts...)
-	if err != nil {
-		b.Fatal(err)
+	for _, dial := range b.dials {
+		rdb := dial()
+		c, err := holdfast.New(rdb, opts...)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() {
+			_ = c.Close()
+			_ = rdb.Close()
+		})
+		clients = append(clients, c)
 	}
-	b.Cleanup(func() {
-		_ = c.Close()
-		_ = rdb.Close()
-	})
-	return c
+	return clients
 }
 
-// lock makes a lock of the kind in a client of its own.
+// of makes a lock of the kind in these clients.
+func (b *bed) of(clients []*holdfast.Client, name string) holdfast.Lock {
+	return b.kind.New(clients, b.kind.names(name))
+}
+
+// lock makes a lock of the kind in clients of its own.
 func (b *bed) lock(name string, opts ...holdfast.Option) holdfast.Lock {
 	b.Helper()
-	return b.kind.New(b.client(opts...), name)
+	return b.of(b.clients(opts...), name)
 }
 
 // countingLock is a lock whose client tells how many of its callers wait.
@@ -229,13 +330,22 @@ func (b *bed) start(ctx context.Context, l holdfast.Lock, opts ...holdfast.Acqui
 }
 
 // waits blocks until a lock has a waiter whose subscription the server has.
-func (b *bed) waits(rdb redis.UniversalClient, name string) {
-	b.Helper()
-	redistest.Eventually(b.T, 10*time.Second, "a waiter subscribes", func() bool { return subscribers(b, rdb, name) > 0 })
+func (r *raw) waits() {
+	r.b.Helper()
+	redistest.Eventually(r.b.T, 10*time.Second, "a waiter subscribes", func() bool { return r.subscribers() > 0 })
 }
 
 // subscribers counts the channels of a lock that somebody listens to: one for all waiters
 // of a client, or one for each.
+func (r *raw) subscribers() (n int) {
+	for _, rdb := range r.servers {
+		for _, name := range r.names {
+			n += subscribers(r.b, rdb, name)
+		}
+	}
+	return n
+}
+
 func subscribers(b *bed, rdb redis.UniversalClient, name string) (n int) {
 	channel := "redisson_lock__channel:{" + name + "}"
 	ctx := b.ctx()
