@@ -18,8 +18,8 @@ import (
 	"github.com/holdfast-go/holdfast/tracing"
 )
 
-// A Lock is a named lock in Redis. It is stateless and cheap: it may be kept or
-// made anew for each use, and shared between goroutines. Its methods are documented
+// A Lock is a named lock in Redis, or several of them as one. It is stateless and cheap: it
+// may be kept or made anew for each use, and shared between goroutines. Its methods are documented
 // at [locking.Lock]: Lock, TryLock, Do, ForceUnlock, IsLocked, IsHeld, HoldCount,
 // RemainingTTL.
 type Lock = locking.Lock
@@ -35,9 +35,9 @@ type AcquireOption = locking.AcquireOption
 // error of the lock's first call, which names both.
 type LockOption = locking.LockOption
 
-// A Client makes locks. One a process is enough; all its methods may be called at
-// once. It keeps, beside the connections of its Redis client's pool, one connection
-// for messages to each server that it waits on.
+// A Client makes locks. One a process is enough for each Redis; all its methods may be
+// called at once. It keeps, beside the connections of its Redis client's pool, one
+// connection for messages to each server that it waits on.
 type Client struct {
 	engine *engine.Engine
 	tracer *tracing.Tracer

@@ -11,6 +11,14 @@
 //		return charge(ctx) // ctx ends, with a cause, the moment the hold is lost
 //	})
 //
+// # Kinds
+//
+// RLock is the plain lock, and the one to take unless you need more. FairLock serves its
+// waiters in the order in which they came, in whichever process. MultiLock is several
+// locks as one, held if all are; it cannot deadlock, whatever the order. RedLock is one lock on
+// several independent servers, held if a majority of them says so. All are a Lock, and give
+// a Hold. README.md helps to choose; the packages fairlock and multilock say how they work.
+//
 // # Words
 //
 // A hold is one successful acquisition: what Lock and TryLock return, and what is
@@ -45,8 +53,9 @@
 // # Concurrency
 //
 // All methods of Client, Lock and Hold may be called at once. A Lock is stateless and
-// cheap: keep it or make it anew. The waiters of one client for one lock are served
-// in order of arrival; between clients whoever asks first after a release gets it.
+// cheap: keep it or make it anew. The waiters of one client for one plain lock are served
+// in order of arrival; between clients whoever asks first after a release gets it. A
+// FairLock has one order for all.
 //
 // # What it does not promise
 //
@@ -58,6 +67,9 @@
 // same goes for a key that is deleted or evicted, and for a server whose clock jumps
 // forward. Between the loss and the moment in which the guarded work looks at its
 // context, that work runs unguarded. docs/guarantees.md has it in full.
+//
+// A RedLock does without failover, but its servers must not forget what they said, and their
+// clocks must run alike. No lock here has a fencing token yet.
 //
 // # Close
 //

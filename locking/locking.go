@@ -11,11 +11,12 @@ import (
 	"time"
 )
 
-// A Lock is a named lock in Redis. It is stateless and cheap: it may be kept
-// or made anew for each use, and shared between goroutines.
+// A Lock is a named lock in Redis, or several of them as one. It is stateless and
+// cheap: it may be kept or made anew for each use, and shared between goroutines.
 type Lock interface {
 	// Name tells the name as the caller gave it; a name mapper changes only
-	// the keys in Redis.
+	// the keys in Redis. A multi or quorum lock's name lists its members:
+	// "multi(a, b)", "red(a, a, a)".
 	Name() string
 
 	// Lock waits until the lock is acquired or ctx ends. ctx bounds the
@@ -45,54 +46,65 @@ type Lock interface {
 	// ForceUnlock frees the lock whoever holds it, wakes the waiters and tells
 	// whether anybody held it. It is sent once. The holder learns of it at its next
 	// renewal, and one with WithLease from Unlock, Extend or the end of its lease.
+	// Of a multi or quorum lock it frees all members that it can, and tells whether
+	// any was held.
 	ForceUnlock(ctx context.Context) (bool, error)
 
-	// IsLocked tells whether anybody holds the lock.
+	// IsLocked tells whether anybody holds the lock: all members of a multi lock, a
+	// majority of a quorum lock's, though not necessarily one owner all of them.
 	IsLocked(ctx context.Context) (bool, error)
 
 	// IsHeld tells whether the owner that ctx carries (Hold.Context) holds it.
-	// False for a context that carries none.
+	// False for a context that carries none. Of a multi lock that is each member's
+	// owner, of a quorum lock the owners of a majority.
 	IsHeld(ctx context.Context) (bool, error)
 
 	// HoldCount tells how many holds the owner that ctx carries still owes an
-	// Unlock; 0 if ctx carries none.
+	// Unlock; 0 if ctx carries none. Of a multi lock it is the smallest of the members'
+	// counts, of a quorum lock the count that a majority reaches.
 	HoldCount(ctx context.Context) (int, error)
 
 	// RemainingTTL tells how long Redis keeps the lock unless it is renewed,
 	// whoever holds it; 0 for a key that has no TTL, which none of ours is.
-	// ErrNotHeld when it is free.
+	// ErrNotHeld when it is free. Of a multi lock it is the smallest of the members', of a
+	// quorum lock the one that a majority reaches.
 	RemainingTTL(ctx context.Context) (time.Duration, error)
 }
 
 // A Hold is one successful acquisition: the thing that is unlocked. All its
 // methods may be called at once and after its end, and none panics.
 type Hold interface {
-	// Name tells the lock's name as the caller gave it.
+	// Name tells the lock's name, as Lock.Name does.
 	Name() string
 
-	// Owner tells who holds: "<client uuid>:<number>", the hash field in Redis.
+	// Owner tells who holds: "<client uuid>:<number>", the hash field in Redis. Each
+	// member of a multi or quorum lock has an owner of its own; this is the one of the
+	// first member that is held.
 	Owner() string
 
 	// Count tells which acquisition of its owner this was: 1 for the first,
-	// 2 when re-entered, and so on.
+	// 2 when re-entered, and so on. Of a multi lock it is the smallest of the members',
+	// of a quorum lock the one that a majority reaches.
 	Count() int
 
 	// Context returns a context with parent's values and cancellation that
 	// also ends with the hold, with the cause ErrLost, ErrUnlocked or
-	// ErrClosed. It carries the owner: a Lock of the same client and name
-	// called with it re-enters. All goroutines that are given it are that one
-	// owner. It is kept until its parent or the hold ends.
+	// ErrClosed. It carries the owner, or those of all members: a Lock of the same
+	// client and name called with it re-enters. All goroutines that are given it are
+	// that one owner. It is kept until its parent or the hold ends.
 	Context(parent context.Context) context.Context
 
 	// Done is closed once the hold has ended.
 	Done() <-chan struct{}
 
-	// Err is nil while the lock is held, then ErrLost, ErrUnlocked or ErrClosed.
+	// Err is nil while the lock is held, then ErrLost, ErrUnlocked or ErrClosed; of
+	// a multi or quorum lock it wraps that and names the member: use errors.Is.
 	Err() error
 
 	// Extend makes the lease at least that long from now on; it never shortens
 	// it. ErrLost if the hold is no longer ours, and what Redis said or that it
-	// did not answer in ctx's time: then the old lease still counts.
+	// did not answer in ctx's time: then the old lease still counts, of a multi or
+	// quorum lock for some members at least.
 	Extend(ctx context.Context, lease time.Duration) error
 
 	// Unlock releases the hold. It works with a ctx that has ended: it has a
@@ -101,6 +113,7 @@ type Hold interface {
 	//
 	// ErrLost if the hold was no longer ours. When Redis does not answer,
 	// Unlock returns that error and goes on trying in the background until the
-	// lease would have run out.
+	// lease would have run out. It tries all members of a multi or quorum lock; the
+	// error joins what went wrong, unless a majority of a quorum lock is released.
 	Unlock(ctx context.Context) error
 }

@@ -25,7 +25,9 @@
 //
 // Members are asked in one order wherever they are used, whatever order they were given in: by
 // server, by slot on a cluster, by key. A server is known by the address and database that the
-// Redis client was told, so name it alike in all processes. Members of one client that are
+// Redis client was told, so name it alike in all processes; those behind Sentinel all have
+// one name, so that locks of one key in two such deployments are asked for in the order in which
+// they were given: give them alike too. Members of one client that are
 // on one server, or in one slot of a cluster, make a batch: one script asks for them one
 // after the other, and takes back those before the first that is not free, so that nobody
 // sees a part of it. They are released in one call too.
@@ -70,9 +72,10 @@
 //	validity = lease - elapsed - drift > 0, drift = 1 % of the lease + 2 ms
 //
 // Otherwise every member is given back, also those that did not answer. What answers
-// late joins the hold, or is given back. Who finds that others have a majority waits for a
-// message of any of these members, for the first lease to end or for 5 seconds. Where
-// nobody got a majority there is a random pause, up to 50 ms at first and 400 ms later.
+// late joins the hold, or is given back. Who finds a majority taken and wins no member waits
+// for a message of any of them, for the first lease to end or for 5 seconds. Where the
+// votes were split, or servers were silent, there is a random pause, up to 50 ms at first and
+// 400 ms later.
 //
 // A member that was silent for a whole limit is dark until it answers again: it is asked
 // with the others, but nobody waits for it once a majority is won. So dead servers cost
