@@ -23,6 +23,22 @@ var acts = []act{
 	{"rush", "holds of 3 ms, as fast as they come", false, (*stage).rush},
 }
 
+// actsOf is the show of a kind: what it promises is told in place of the plain lock's.
+func actsOf(kind string) []act {
+	show := slices.Clone(acts)
+	switch kind {
+	case fairKind:
+		show[0].text = "five processes, one queue: who asked first gets it first, in whichever process"
+	case multiKind:
+		show[0].text = "each locks two or three of three names as one, in any order: any two share a name"
+	case redKind:
+		show[0].text = "one lock on five servers that know nothing of each other: three of them are enough"
+		outage := act{"a server dies", "one of the five is killed while the workers come and go: the work goes on", false, (*stage).killServer}
+		show = slices.Insert(show, 2, outage)
+	}
+	return show
+}
+
 // turn is a short stay inside.
 const turn = 100 * time.Millisecond
 
@@ -134,6 +150,33 @@ func (s *stage) hold(ctx context.Context, i int, long, short time.Duration) (*ac
 	return one, s.until(ctx, actLimit, "the others wait", func() bool {
 		return !slices.ContainsFunc(others, func(a *actor) bool { return !a.asked })
 	})
+}
+
+// killServer ends a server of the quorum lock in the middle of a rush.
+func (s *stage) killServer(ctx context.Context) error {
+	const half, server = time.Second, 3
+	s.quiet = true
+	defer func() { s.quiet = false }()
+	if err := s.give(job{Hold: 3 * time.Millisecond, For: 2 * half}, s.others(nil)...); err != nil {
+		return err
+	}
+	began := len(s.book.visits)
+	if err := s.pause(ctx, half); err != nil {
+		return err
+	}
+	middle := len(s.book.visits)
+	s.say("server %d of %d is killed, after %d acquisitions in this act", server, quorumServers, middle-began)
+	s.server.kill(server - 1)
+	if err := s.finished(ctx); err != nil {
+		return err
+	}
+	after := len(s.book.visits) - middle
+	s.sums.outage = &outage{server, middle - began, after}
+	if after == 0 {
+		return fmt.Errorf("nobody got the lock once a server of %d was dead", quorumServers)
+	}
+	s.say("%d more without it", after)
+	return nil
 }
 
 // rush tells what happens in each half second: a line for each visit would be too much.

@@ -50,9 +50,39 @@ type book struct {
 	visits   []*visit // in the order of acquisition
 	byID     map[string]*visit
 	meetings []meeting
+	queue    map[[2]string]bool // owners that were seen side by side in a fair lock's queue
 }
 
-func newBook() *book { return &book{byID: map[string]*visit{}} }
+func newBook() *book { return &book{byID: map[string]*visit{}, queue: map[[2]string]bool{}} }
+
+// queued writes down who stands before whom.
+func (b *book) queued(owners []string) {
+	for i := range len(owners) - 1 {
+		b.queue[[2]string{owners[i], owners[i+1]}] = true
+	}
+}
+
+// order counts the neighbours in the queue of which both were granted the lock, and
+// those of them that were granted it the other way round. Whenever a queue is not
+// granted in its order, some two neighbours are among the latter.
+func (b *book) order() (neighbours, inversions int) {
+	granted := map[string]time.Time{}
+	for _, v := range b.visits {
+		granted[v.owner] = v.acquired
+	}
+	for pair := range b.queue {
+		first, ok := granted[pair[0]]
+		second, also := granted[pair[1]]
+		if !ok || !also {
+			continue // one of them gave up, or died
+		}
+		neighbours++
+		if second.Before(first) {
+			inversions++
+		}
+	}
+	return neighbours, inversions
+}
 
 // enter writes a visit down, and whom it found inside.
 func (b *book) enter(v *visit, inside []string) {

@@ -153,3 +153,59 @@ func TestPercentile(t *testing.T) {
 		}
 	}
 }
+
+// Only neighbours that were both granted count.
+func TestInversionsAreCounted(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		granted    []string
+		neighbours int
+		inversions int
+	}{
+		{"in the order of the queue", []string{"a", "b", "c"}, 2, 0},
+		{"the last one first", []string{"c", "a", "b"}, 2, 1},
+		{"backwards", []string{"c", "b", "a"}, 2, 2},
+		{"one gave up", []string{"c", "a"}, 0, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBook()
+			b.queued([]string{"a", "b", "c"})
+			b.queued([]string{"b", "c"})
+			for i, owner := range c.granted {
+				b.enter(&visit{id: owner, owner: owner, acquired: at(i)}, nil)
+			}
+			if neighbours, inversions := b.order(); neighbours != c.neighbours || inversions != c.inversions {
+				t.Errorf("got %d of %d, want %d of %d", inversions, neighbours, c.inversions, c.neighbours)
+			}
+		})
+	}
+}
+
+// A quorum keeps others out until a majority of all servers is not its own any more.
+func TestHolderIsWhoKeepsTheOthersOut(t *testing.T) {
+	ms := func(all ...int) (ttls []time.Duration) {
+		for _, n := range all {
+			ttls = append(ttls, time.Duration(n)*time.Millisecond)
+		}
+		return ttls
+	}
+	for _, c := range []struct {
+		name   string
+		leases map[string][]time.Duration
+		need   int
+		owner  string
+		ttl    time.Duration
+	}{
+		{"free", nil, 1, "", 0},
+		{"one name", map[string][]time.Duration{"a": ms(700)}, 1, "a", 700 * time.Millisecond},
+		{"several names", map[string][]time.Duration{"a": ms(700, 650)}, 1, "a", 650 * time.Millisecond},
+		{"a majority", map[string][]time.Duration{"a": ms(500, 900, 700, 800), "b": ms(900)}, 3, "a", 700 * time.Millisecond},
+		{"two minorities", map[string][]time.Duration{"a": ms(500, 900), "b": ms(900, 900)}, 3, "", 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if owner, ttl := holderAmong(c.leases, c.need); owner != c.owner || ttl != c.ttl {
+				t.Errorf("got %q, %v, want %q, %v", owner, ttl, c.owner, c.ttl)
+			}
+		})
+	}
+}

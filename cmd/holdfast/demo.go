@@ -6,13 +6,12 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/google/uuid"
-
-	"github.com/holdfast-go/holdfast"
 )
 
 // lease is short, so that renewals and a takeover can be watched.
@@ -39,7 +38,7 @@ func demo(f demoFlags, stdout, stderr *os.File) int {
 		return exitFailure
 	}
 	fmt.Fprintln(stdout, sums)
-	if sums.overlaps > 0 {
+	if sums.overlaps > 0 || sums.inversions > 0 {
 		return exitFailure
 	}
 	return exitOK
@@ -56,7 +55,7 @@ func perform(ctx context.Context, stop func(), f demoFlags, stdout *os.File) (_ 
 	}
 	defer s.stop()
 	b := brief{
-		URL: s.url, Cluster: s.cluster, Lease: lease, Unlocked: f.unlocked,
+		URL: s.url, Cluster: s.cluster, Kind: f.kind, Members: s.members, Lease: lease, Unlocked: f.unlocked,
 		Prefix: "holdfast-demo:{" + uuid.NewString() + "}:", // one slot of a cluster
 	}
 	rdb, err := dial(s.url, s.cluster)
@@ -64,11 +63,11 @@ func perform(ctx context.Context, stop func(), f demoFlags, stdout *os.File) (_ 
 		return summary{}, err
 	}
 	defer rdb.Close()
-	client, err := checkedClient(ctx, rdb, b, s.label, began)
+	l, err := checkedLocks(ctx, b, s.label, began)
 	if err != nil {
 		return summary{}, err
 	}
-	defer client.Close()
+	defer l.close()
 	defer func() { err = errors.Join(err, clear(rdb, b.Prefix)) }()
 
 	crew, err := startCrew(names, b)
@@ -76,10 +75,13 @@ func perform(ctx context.Context, stop func(), f demoFlags, stdout *os.File) (_ 
 	if err != nil {
 		return summary{}, err
 	}
-	return present(ctx, s, rdb, client, b, crew, began, newOutput(f, stdout))
+	return present(ctx, s, rdb, l, b, crew, began, newOutput(f, stdout))
 }
 
 func findServer(ctx context.Context, f demoFlags) (*server, error) {
+	if f.kind == redKind {
+		return ownQuorum()
+	}
 	if !f.hasRedis {
 		return ownServer()
 	}
@@ -88,59 +90,69 @@ func findServer(ctx context.Context, f demoFlags) (*server, error) {
 	return within(ctx, redacted(f.redis), func() (*server, error) { return foreignServer(ctx, f) })
 }
 
-// checkedClient makes the client of this process and has it look whether the server
-// suits.
-func checkedClient(ctx context.Context, rdb redisClient, b brief, label string, began time.Time) (*holdfast.Client, error) {
-	client, err := newClient(rdb, b)
+// checkedLocks makes the clients of this process and has them look whether the servers
+// suit.
+func checkedLocks(ctx context.Context, b brief, label string, began time.Time) (*locks, error) {
+	l, err := openLocks(b)
 	if err != nil {
 		return nil, err
 	}
 	limited, cancel := context.WithDeadline(ctx, began.Add(connectLimit))
 	defer cancel()
-	if err := client.Check(limited); err != nil {
-		client.Close()
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
+	for _, client := range l.clients {
+		if err := client.Check(limited); err != nil {
+			_ = l.close()
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			return nil, unreachable(label, err)
 		}
-		return nil, unreachable(label, err)
 	}
-	return client, nil
+	return l, nil
 }
 
-// clear removes the keys of the show.
+// clear removes the keys of the show; those of a quorum lock end with their servers.
 func clear(rdb redisClient, prefix string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	return rdb.Del(ctx, prefix+lockName, newRegister(rdb, prefix).key).Err()
+	keys := []string{newRegister(rdb, prefix).key}
+	for _, name := range groupNames {
+		keys = append(keys, prefix+name)
+	}
+	for _, companion := range []string{"redisson_lock_queue:", "redisson_lock_timeout:"} {
+		keys = append(keys, companion+prefix+lockName)
+	}
+	return rdb.Del(ctx, keys...).Err()
 }
 
 // present plays the show on a stage with a crew, and sums it up.
-func present(ctx context.Context, server *server, rdb redisClient, client *holdfast.Client, b brief,
+func present(ctx context.Context, server *server, rdb redisClient, l *locks, b brief,
 	crew *crew, began time.Time, out output) (summary, error) {
-	key := b.Prefix + lockName
+	o := newLookout(b.Kind, b.Prefix, l.rdbs)
 	looks := make(chan look)
 	watching, cancel := context.WithCancel(ctx)
 	var threads sync.WaitGroup
-	threads.Go(func() { watch(watching, rdb, key, looks) }) // ends below
+	threads.Go(func() { o.watch(watching, looks) }) // ends below
 	defer threads.Wait()
 	defer cancel()
 	defer out.close()
 
 	s := &stage{
 		began: began, server: server, lease: b.Lease, out: out,
-		lock: client.RLock(lockName), register: newRegister(rdb, b.Prefix),
-		look:   func(ctx context.Context) look { return lookAt(ctx, rdb, key) },
+		kind: b.Kind, lock: l.all(), register: newRegister(rdb, b.Prefix),
+		look:   o.look,
 		events: crew.events, looks: looks,
-		acts: acts, book: newBook(), sums: summary{lease: b.Lease, workers: len(crew.processes)},
+		acts: actsOf(b.Kind), book: newBook(), sums: summary{kind: b.Kind, lease: b.Lease, workers: len(crew.processes)},
 	}
 	for _, p := range crew.processes {
 		s.actors = append(s.actors, &actor{process: p})
 	}
-	s.say("lock %q on %s; the lease is %v, its key %s", lockName, server.label, b.Lease, key)
+	s.say("%s on %s; the lease is %v, its key %s", titleOf(b.Kind), server.label, b.Lease, strings.Join(o.keys, ", "))
 	if err := s.play(ctx); err != nil {
 		return summary{}, err
 	}
 	s.sums.visits, s.sums.handoffs = len(s.book.visits), durations(s.book.handoffs())
 	s.sums.overlaps = s.book.overlaps(true)
+	s.sums.neighbours, s.sums.inversions = s.book.order()
 	return s.sums, nil
 }

@@ -37,6 +37,39 @@ func TestShowOnARedisOfItsOwn(t *testing.T) {
 	p.wantGone()
 }
 
+func TestShowOfEachKind(t *testing.T) {
+	for _, c := range []struct {
+		kind  string
+		parts []string
+	}{
+		{fairKind, []string{`fair lock "orders" on`, "act 5 of 5", "inversions     0, of "}},
+		{multiKind, []string{`multi lock of ["orders" "stock" "invoices"] on`, "act 5 of 5"}},
+		{redKind, []string{
+			`quorum lock "orders" on 5 miniredis inside`, "act 3 of 6: a server dies", "server 3 of 5 is killed", "server killed  number 3 of 5",
+			"act 6 of 6",
+		}},
+	} {
+		t.Run(c.kind, func(t *testing.T) {
+			t.Parallel()
+			args := []string{"demo", "--plain", "--kind", c.kind}
+			var s *redistest.Server
+			if c.kind != redKind {
+				s = redistest.Start(t)
+				args = append(args, "--redis", "redis://"+s.Addr())
+			}
+			p := start(t, args...)
+			if got := p.status(showLimit); got != exitOK {
+				t.Errorf("exit status: got %d, want 0; stderr %s", got, &p.stderr)
+			}
+			p.wantIn("stdout", p.output(), append(c.parts, "after the kill", "holdfast: hold lost", "overlaps       0 ")...)
+			p.wantGone()
+			if s != nil {
+				wantNoKeys(t, s.Client(t))
+			}
+		})
+	}
+}
+
 func TestShowOnARealServerLeavesNoKey(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t, "--requirepass", "s3cret")

@@ -7,7 +7,10 @@
 // who holds and who waits, how fast a release wakes the next one, a long job kept by
 // the watchdog, a holder killed by SIGKILL, and a holder forced out. It ends by itself
 // after some twelve seconds with a summary, and exits 0 only if no two workers were
-// ever inside at once.
+// ever inside at once. With --kind fair the lock is a fair one, and no two workers may
+// have been granted it in another order than that of the queue; with --kind multi each
+// visit locks two or three of three names; with --kind red the lock is a quorum lock on
+// five servers inside the process, one of which is killed in the middle.
 //
 // # How it is built
 //
@@ -18,7 +21,9 @@
 //	register.go  a set in Redis of who is inside, which the lock knows nothing of
 //	book.go      every visit, and whether two overlapped
 //	stats.go     hand-offs and the summary
-//	server.go    the Redis: inside this process, or behind a URL
+//	kinds.go     the kinds of lock
+//	server.go    the Redis: inside this process, or behind a URL; five for a quorum lock
+//	watch.go     what Redis says of the lock meanwhile
 //	view.go screen.go plain.go   what is shown
 //
 // All times that are compared were taken on this machine, so a clock that is set
@@ -31,6 +36,8 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"slices"
+	"strings"
 )
 
 const (
@@ -42,9 +49,12 @@ const (
 
 const usage = `holdfast: distributed locks on Redis
 
-  holdfast demo       five processes contend for one lock; takes 12 seconds, needs nothing
+  holdfast demo       five processes contend for one lock; takes 12 to 20 seconds, needs nothing
+      --kind KIND     rlock (the plain lock, by default), fair (first come, first served), multi
+                      (several names as one) or red (a quorum of five servers, one of them is killed)
       --redis URL     use this server instead of one of its own: redis://, rediss:// or unix://;
-                      a cluster is recognised, or has several hosts: redis://a:7000,b:7000
+                      a cluster is recognised, or has several hosts: redis://a:7000,b:7000;
+                      not with --kind red, which brings five servers of its own
       --cluster       it is a cluster, whether or not it says so
       --plain         lines of text, not a screen; so by itself when the output is no terminal
   holdfast version
@@ -74,6 +84,7 @@ func run(args []string, stdout, stderr *os.File) int {
 
 // demoFlags are the flags of "holdfast demo".
 type demoFlags struct {
+	kind     string
 	redis    string
 	hasRedis bool
 	cluster  bool
@@ -85,6 +96,7 @@ func demoCommand(args []string, stdout, stderr *os.File) int {
 	var f demoFlags
 	set := flag.NewFlagSet("demo", flag.ContinueOnError)
 	set.SetOutput(io.Discard)
+	set.StringVar(&f.kind, "kind", plainKind, "")
 	set.StringVar(&f.redis, "redis", "", "")
 	set.BoolVar(&f.cluster, "cluster", false, "")
 	set.BoolVar(&f.plain, "plain", false, "")
@@ -99,6 +111,12 @@ func demoCommand(args []string, stdout, stderr *os.File) int {
 		return misused(stderr, fmt.Errorf("demo takes no arguments, got %q", set.Arg(0)))
 	}
 	set.Visit(func(given *flag.Flag) { f.hasRedis = f.hasRedis || given.Name == "redis" })
+	if !slices.Contains(kinds, f.kind) {
+		return misused(stderr, fmt.Errorf("--kind is one of %s, got %q", strings.Join(kinds, ", "), f.kind))
+	}
+	if f.kind == redKind && (f.hasRedis || f.cluster) {
+		return misused(stderr, fmt.Errorf("--kind red brings five servers of its own, and takes no --redis and no --cluster"))
+	}
 	if f.cluster && !f.hasRedis {
 		return misused(stderr, fmt.Errorf("--cluster needs --redis"))
 	}

@@ -114,6 +114,8 @@ func TestCommandsAndMisuse(t *testing.T) {
 		{"unknown command", "dmeo", exitUsage, "", `unknown command "dmeo"`},
 		{"unknown flag", "demo --plian", exitUsage, "", "-plian"},
 		{"an argument too many", "demo redis://localhost", exitUsage, "", `takes no arguments, got "redis://localhost"`},
+		{"a kind that there is not", "demo --kind spin", exitUsage, "", `--kind is one of rlock, fair, multi, red, got "spin"`},
+		{"a quorum on one server", "demo --kind red --redis redis://localhost", exitUsage, "", "brings five servers of its own"},
 		{"a cluster without a URL", "demo --cluster", exitUsage, "", "--cluster needs --redis"},
 		{"a worker without a parent", workerCommand, exitUsage, "", `started by "holdfast demo" only`},
 	} {

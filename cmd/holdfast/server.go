@@ -23,6 +23,9 @@ type server struct {
 	cluster bool
 	label   string // for people: no password in it
 	stop    func()
+
+	members []string  // URLs of the servers of a quorum lock; url is none of them
+	kill    func(int) // ends one of those
 }
 
 // ownServer starts a Redis inside this process, on a free port of the loopback.
@@ -33,6 +36,37 @@ func ownServer() (*server, error) {
 	}
 	m.ClockTTL(true) // keys expire as time passes; by itself miniredis waits to be told
 	return &server{url: "redis://" + m.Addr(), label: "miniredis inside, " + m.Addr(), stop: m.Close}, nil
+}
+
+// quorumServers is how many servers a quorum lock stands on.
+const quorumServers = 5
+
+// ownQuorum starts the servers of a quorum lock inside this process, and one more for
+// the register, which the lock knows nothing of.
+func ownQuorum() (*server, error) {
+	s, err := ownServer()
+	if err != nil {
+		return nil, err
+	}
+	stops := []func(){s.stop}
+	s.stop = func() {
+		for _, stop := range stops {
+			stop()
+		}
+	}
+	var ports []string
+	for range quorumServers {
+		member, err := ownServer()
+		if err != nil {
+			s.stop()
+			return nil, err
+		}
+		s.members, stops = append(s.members, member.url), append(stops, member.stop)
+		ports = append(ports, member.url[strings.LastIndexByte(member.url, ':'):])
+	}
+	s.label = fmt.Sprintf("%d miniredis inside, 127.0.0.1%s", quorumServers, strings.Join(ports, " "))
+	s.kill = func(i int) { stops[1+i]() }
+	return s, nil
 }
 
 // foreignServer looks whether there is a server behind the URL, and of what kind.

@@ -27,6 +27,7 @@ type actor struct {
 type stage struct {
 	began    time.Time
 	server   *server
+	kind     string // of the lock
 	lease    time.Duration
 	out      output
 	lock     holdfast.Lock
@@ -220,6 +221,7 @@ func (s *stage) see(l look) {
 	}
 	before := s.now
 	s.now = l
+	s.book.queued(l.queue)
 	v := s.holder(l.owner)
 	if v == nil || l.owner != before.owner {
 		return

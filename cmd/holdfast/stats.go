@@ -51,6 +51,7 @@ func percentile(all []time.Duration, p int) time.Duration {
 
 // A summary is what the show has come to.
 type summary struct {
+	kind      string
 	workers   int
 	visits    int
 	handoffs  []time.Duration
@@ -64,7 +65,13 @@ type summary struct {
 	cause     string
 	surprises int // holds lost though nobody forced them
 	overlaps  int
+
+	outage                 *outage
+	neighbours, inversions int // in a fair lock's queue
 }
+
+// An outage is a server of a quorum lock that was killed.
+type outage struct{ server, before, after int } // visits in the same act
 
 // A takeover is how a lock went on after a holder that did not release it.
 type takeover struct {
@@ -85,6 +92,10 @@ func (s summary) lines() []string {
 		lines = append(lines, fmt.Sprintf("  %-14s %s on a lease of %s, renewed %d times", "long job",
 			seconds(s.longHold), seconds(s.lease), s.renewals))
 	}
+	if o := s.outage; o != nil {
+		lines = append(lines, fmt.Sprintf("  %-14s number %d of %d: %d acquisitions in the second before, %d in that after", "server killed",
+			o.server, quorumServers, o.before, o.after))
+	}
 	if k := s.kill; k != nil {
 		lines = append(lines,
 			fmt.Sprintf("  %-14s %s died with %s of its lease left, %s had the lock after %s", "kill -9",
@@ -101,6 +112,10 @@ func (s summary) lines() []string {
 	if s.surprises > 0 {
 		lines = append(lines, fmt.Sprintf("  %-14s %d, this machine or Redis stood still for longer than the lease",
 			"holds lost", s.surprises))
+	}
+	if s.kind == fairKind {
+		lines = append(lines, fmt.Sprintf("  %-14s %d, of %d neighbours seen in the queue (granted the other way round)", "inversions",
+			s.inversions, s.neighbours))
 	}
 	meaning := "besides that one, no two workers relied on the lock at once"
 	if s.overlaps > 0 {

@@ -8,6 +8,7 @@ import (
 
 // A view is all that one frame shows.
 type view struct {
+	lock    string // "fair lock \"orders\""
 	server  string
 	elapsed time.Duration
 	act     string // "2 of 5  a long job"
@@ -34,7 +35,7 @@ type row struct {
 // view looks at the stage as it is now.
 func (s *stage) view(now time.Time) view {
 	v := view{
-		server: s.server.label, elapsed: now.Sub(s.began),
+		lock: titleOf(s.kind), server: s.server.label, elapsed: now.Sub(s.began),
 		text: s.act.text, lease: s.lease, overlap: s.sums.overlaps > 0,
 	}
 	if s.number > 0 {
@@ -84,7 +85,7 @@ type span struct {
 // the log gets what is left.
 func render(v view, width, height int) [][]span {
 	lines := [][]span{
-		{{bold, "holdfast demo"}, {plainText, fmt.Sprintf("   lock %q   %d processes   ", lockName, len(v.rows))},
+		{{bold, "holdfast demo"}, {plainText, fmt.Sprintf("   %s   %d processes   ", v.lock, len(v.rows))},
 			{dim, v.server}, {plainText, fmt.Sprintf("   %.1f s", v.elapsed.Seconds())}},
 		{{bold, "act " + v.act}, {dim, "   " + v.text}},
 		{},

@@ -9,7 +9,7 @@ import (
 )
 
 var sample = view{
-	server: "miniredis inside, 127.0.0.1:4000", elapsed: 4100 * time.Millisecond,
+	lock: `lock "orders"`, server: "miniredis inside, 127.0.0.1:4000", elapsed: 4100 * time.Millisecond,
 	act: "2 of 5  a long job", text: "the watchdog keeps the lock",
 	holder: "worker-2", owner: "01a21214-bc08-7b62-89a9-0123456789ab:7",
 	ttl: 680 * time.Millisecond, lease: time.Second,

@@ -15,9 +15,19 @@ type brief struct {
 	Worker   string        `json:"worker"`
 	URL      string        `json:"url"`
 	Cluster  bool          `json:"cluster"`
-	Prefix   string        `json:"prefix"` // of all keys of this show
+	Kind     string        `json:"kind"`    // of the lock
+	Members  []string      `json:"members"` // URLs of a quorum lock's servers; URL has the register then
+	Prefix   string        `json:"prefix"`  // of all keys of this show
 	Lease    time.Duration `json:"lease_ns"`
 	Unlocked bool          `json:"unlocked"` // go in without a lock
+}
+
+// servers are the URLs of those that the lock is on.
+func (b brief) servers() []string {
+	if len(b.Members) > 0 {
+		return b.Members
+	}
+	return []string{b.URL}
 }
 
 // A job is each further line: hold the lock that long, so many times or until For has

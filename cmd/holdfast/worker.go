@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -25,7 +24,7 @@ const farewell = 500 * time.Millisecond
 // A worker does the jobs that its parent sends and tells what happens.
 type worker struct {
 	brief    brief
-	lock     locker
+	lock     func() locker // a new one for each visit
 	register *register
 	out      io.Writer
 	visits   int
@@ -76,14 +75,14 @@ func (w *worker) serve(ctx context.Context, jobs <-chan job) error {
 		return err
 	}
 	defer rdb.Close()
-	client, err := newClient(rdb, w.brief)
+	l, err := openLocks(w.brief)
 	if err != nil {
 		return err
 	}
-	defer client.Close()
-	w.lock = client.RLock(lockName)
+	defer l.close()
+	w.lock = func() locker { return l.one() }
 	if w.brief.Unlocked {
-		w.lock = noLock{}
+		w.lock = func() locker { return noLock{} }
 	}
 	w.register = newRegister(rdb, w.brief.Prefix)
 	if err := rdb.Ping(ctx).Err(); err != nil {
@@ -103,13 +102,6 @@ func (w *worker) serve(ctx context.Context, jobs <-chan job) error {
 	}
 }
 
-func newClient(rdb redisClient, b brief) (*holdfast.Client, error) {
-	return holdfast.New(rdb,
-		holdfast.WithWatchdogTimeout(b.Lease),
-		holdfast.WithNameMapper(func(name string) string { return b.Prefix + name }),
-		holdfast.WithLogger(slog.New(slog.NewTextHandler(os.Stderr, nil)))) // the parent shows it if this worker fails
-}
-
 // do visits so many times, or until the job's time has passed.
 func (w *worker) do(ctx context.Context, j job) error {
 	end := time.Now().Add(j.For)
@@ -124,7 +116,7 @@ func (w *worker) do(ctx context.Context, j job) error {
 // visit is what every user of a lock does: acquire, work, release.
 func (w *worker) visit(ctx context.Context, length time.Duration) error {
 	w.tell(event{Kind: waits})
-	hold, err := w.lock.Lock(ctx)
+	hold, err := w.lock().Lock(ctx)
 	if err != nil {
 		return err
 	}
@@ -135,7 +127,7 @@ func (w *worker) visit(ctx context.Context, length time.Duration) error {
 	if err != nil {
 		return errors.Join(err, hold.Unlock(ctx))
 	}
-	w.tell(event{Kind: holds, At: acquired, Visit: name, Owner: hold.Owner(), Inside: inside})
+	w.tell(event{Kind: holds, At: acquired, Visit: name, Owner: holderOf(w.brief.Kind, hold.Owner()), Inside: inside})
 
 	trusted := w.work(hold.Context(ctx), hold, length)
 
