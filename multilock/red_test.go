@@ -1,0 +1,287 @@
+package multilock_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/holdfast-go/holdfast"
+	"github.com/holdfast-go/holdfast/internal/faultproxy"
+	"github.com/holdfast-go/holdfast/internal/redistest"
+)
+
+// A parliament is a quorum lock of servers, each behind a proxy.
+type parliament struct {
+	*testing.T
+	servers []*redistest.Server
+	proxies []*faultproxy.Proxy
+	lock    holdfast.Lock   // through the proxies
+	direct  []holdfast.Lock // each server's, of a client that meets no faults
+}
+
+func newParliament(t *testing.T, n int, opts ...holdfast.Option) *parliament {
+	t.Helper()
+	p := &parliament{T: t}
+	var members []holdfast.Lock
+	var first *holdfast.Client
+	for range n {
+		s := redistest.Start(t)
+		proxy := faultproxy.New(t, s.Addr(), 1)
+		c := client(t, proxy.Addr(), opts...)
+		t.Cleanup(func() { proxy.BlackHole(false) }) // before the clients close, who else would wait in vain
+		if first == nil {
+			first = c
+		}
+		p.servers, p.proxies = append(p.servers, s), append(p.proxies, proxy)
+		members = append(members, c.RLock("orders"))
+		p.direct = append(p.direct, client(t, s.Addr()).RLock("orders"))
+	}
+	p.lock = first.RedLock(members...)
+	if err := p.lock.Do(within(t), func(context.Context) error { return nil }); err != nil { // the servers learn the scripts
+		t.Fatal(err)
+	}
+	empty(t, p.servers...)
+	return p
+}
+
+func (p *parliament) dark(on bool, members ...int) {
+	for _, i := range members {
+		p.proxies[i].BlackHole(on)
+	}
+}
+
+// keys counts the servers that have the lock.
+func (p *parliament) keys() (n int) {
+	for _, s := range p.servers {
+		if s.Running() {
+			n += keysOf(p.T, s, "orders")
+		}
+	}
+	return n
+}
+
+// unavailable fails the test unless err says that there is no majority to ask.
+func (p *parliament) unavailable(err error) {
+	p.Helper()
+	if errors.Is(err, holdfast.ErrNotAcquired) {
+		p.Errorf("got %v, want an error that is not ErrNotAcquired", err)
+	}
+	says(p.T, "TryLock", err, "majority", "orders")
+}
+
+func TestAMinorityIsNoLock(t *testing.T) {
+	p := newParliament(t, 5)
+	for _, taken := range [][]int{{0, 1, 2}, {0, 2, 4}, {1, 2, 3, 4}} { // by somebody else
+		var others []holdfast.Hold
+		for _, i := range taken {
+			others = append(others, lock(t, p.direct[i]))
+		}
+		for range 3 {
+			_, err := p.lock.TryLock(within(t), 0, 0)
+			want(t, "TryLock", err, holdfast.ErrNotAcquired)
+		}
+		if locked, err := p.lock.IsLocked(within(t)); !locked || err != nil {
+			t.Errorf("IsLocked: got %v %v, want true", locked, err)
+		}
+		redistest.Eventually(t, 2*time.Second, "what it had is free", func() bool { return p.keys() == len(taken) })
+		for _, h := range others {
+			unlock(t, h)
+		}
+	}
+	others := []holdfast.Hold{lock(t, p.direct[1]), lock(t, p.direct[3])}
+	h := lock(t, p.lock)
+	if locked, err := p.lock.IsHeld(h.Context(within(t))); !locked || err != nil {
+		t.Errorf("IsHeld of three of five: got %v %v, want true", locked, err)
+	}
+	unlock(t, h)
+	for _, other := range others {
+		unlock(t, other)
+	}
+	empty(t, p.servers...)
+}
+
+// No majority answers: that is not "somebody else has it", and leaves nothing.
+func TestAMinorityThatAnswersIsNoLock(t *testing.T) {
+	p := newParliament(t, 3, holdfast.WithWatchdogTimeout(3*time.Second))
+	p.servers[0].Kill()
+	p.servers[1].Kill()
+	_, err := p.lock.TryLock(within(t), 0, 0)
+	p.unavailable(err)
+	_, err = p.lock.TryLock(within(t), 500*time.Millisecond, 0)
+	p.unavailable(err)
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
+	_, err = p.lock.Lock(ctx)
+	want(t, "Lock", err, context.DeadlineExceeded)
+	p.unavailable(err)
+	_, err = p.lock.IsLocked(within(t))
+	if err == nil {
+		t.Error("IsLocked without a majority: got no error")
+	}
+	redistest.Eventually(t, 2*time.Second, "nothing is left", func() bool { return p.keys() == 0 })
+}
+
+// A lease that is shorter than what clocks may run apart leaves no validity.
+func TestValidity(t *testing.T) {
+	p := newParliament(t, 3)
+	for range 300 {
+		h, err := p.lock.TryLock(within(t), 0, 2*time.Millisecond)
+		if err == nil {
+			t.Fatalf("a lease of 2ms is held, though clocks may differ by that: %v", h.Err())
+		}
+	}
+	empty(t, p.servers...)
+}
+
+// A dark minority costs the short limit once, not every time, and nothing when it is
+// back. Of several tries the fastest counts: this machine has its own pauses.
+func TestADarkMinorityCostsOnce(t *testing.T) {
+	const limit = readTimeout // a member's own is longer, 500 ms for a lease of 30 s
+	p := newParliament(t, 5)
+	p.dark(true, 1, 3)
+	turn := func() time.Duration {
+		start := time.Now()
+		h := lock(t, p.lock)
+		took := time.Since(start)
+		want(t, "the hold", h.Err(), nil)
+		start = time.Now()
+		unlock(t, h)
+		if took := time.Since(start); took > 2*time.Second {
+			t.Errorf("Unlock with a dark minority took %v", took)
+		}
+		return took
+	}
+	if took := turn(); took < limit*4/5 {
+		t.Errorf("the first Lock took %v: it did not wait for those that it takes for alive", took)
+	}
+	fastest := time.Hour
+	for range 5 {
+		fastest = min(fastest, turn())
+	}
+	if fastest > limit/2 {
+		t.Errorf("the fastest of five took %v, though two were known to be dark", fastest)
+	}
+	p.dark(false, 1, 3)
+	redistest.Eventually(t, 15*time.Second, "all are asked again, and answer", func() bool {
+		h := lock(t, p.lock)
+		defer unlock(t, h)
+		return p.keys() == 5
+	})
+	empty(t, p.servers...)
+}
+
+func TestTwoOfFiveAreKilled(t *testing.T) {
+	p := newParliament(t, 5, holdfast.WithWatchdogTimeout(3*time.Second))
+	h := lock(t, p.lock)
+	p.servers[0].Kill()
+	p.servers[3].Kill()
+	select {
+	case <-h.Done():
+		t.Fatalf("with three of five: got %v", h.Err())
+	case <-time.After(5 * time.Second): // beyond the lease
+	}
+	if _, err := p.direct[1].TryLock(within(t), 0, 0); !errors.Is(err, holdfast.ErrNotAcquired) {
+		t.Errorf("a member that lives: got %v, want ErrNotAcquired", err)
+	}
+	unlock(t, h)
+	h = lock(t, p.lock)
+	unlock(t, h)
+	redistest.Eventually(t, 5*time.Second, "nothing is left", func() bool { return p.keys() == 0 })
+}
+
+// A hold ends when no majority can be trusted any more, at that moment, not at the next
+// renewal, and not before.
+func TestThreeOfFiveAreGone(t *testing.T) {
+	const lease = 3 * time.Second
+	for name, strike := range map[string]func(p *parliament, i int){
+		"killed":      func(p *parliament, i int) { p.servers[i].Kill() },
+		"black-holed": func(p *parliament, i int) { p.dark(true, i) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newParliament(t, 5, holdfast.WithWatchdogTimeout(lease))
+			start := time.Now()
+			h := lock(t, p.lock)
+			for _, i := range []int{0, 2, 4} {
+				strike(p, i)
+			}
+			signalled(t, 2*lease, "Done", h.Done())
+			took := time.Since(start)
+			if took > lease+lease/10 {
+				t.Errorf("lost after %v, though nobody is bound longer than %v", took, lease)
+			}
+			if took < lease/2 {
+				t.Errorf("lost after %v, though a majority was bound for %v", took, lease)
+			}
+			want(t, "Err", h.Err(), holdfast.ErrLost)
+			says(t, "Err", h.Err(), `member "orders"`)
+			want(t, "Unlock", h.Unlock(within(t)), holdfast.ErrLost)
+			_, err := p.lock.TryLock(within(t), 0, 0)
+			p.unavailable(err)
+			redistest.Eventually(t, 3*lease, "the others are free", func() bool { return p.keys() == 0 })
+		})
+	}
+}
+
+// A member that comes back empty is acquired again for the hold that runs: however many
+// restart, as long as it is one after the other, nobody else can have a majority.
+func TestRestartedEmptyOneAfterTheOther(t *testing.T) {
+	p := newParliament(t, 3, holdfast.WithWatchdogTimeout(1500*time.Millisecond))
+	h := lock(t, p.lock)
+	for _, s := range p.servers {
+		redistest.Eventually(t, 5*time.Second, "all have the lock", func() bool { return p.keys() == 3 })
+		if err := s.Restart(); err != nil {
+			t.Fatal(err)
+		}
+		if n := keysOf(t, s, "orders"); n != 0 {
+			t.Log("it was acquired again at once")
+		}
+		redistest.Eventually(t, 10*time.Second, "it is acquired again", func() bool { return p.keys() == 3 })
+		want(t, "the hold", h.Err(), nil)
+	}
+	unlock(t, h)
+	empty(t, p.servers...)
+}
+
+// What a member had forgotten is acquired again, and nothing after Unlock.
+func TestFlushedOneAfterTheOther(t *testing.T) {
+	p := newParliament(t, 3, holdfast.WithWatchdogTimeout(1500*time.Millisecond))
+	h := lock(t, p.lock)
+	redistest.Eventually(t, 5*time.Second, "all have the lock", func() bool { return p.keys() == 3 })
+	for _, s := range p.servers {
+		s.Do(within(t), "FLUSHALL")
+		redistest.Eventually(t, 5*time.Second, "it is acquired again", func() bool { return p.keys() == 3 })
+		want(t, "the hold", h.Err(), nil)
+	}
+	unlock(t, h)
+	empty(t, p.servers...)
+	time.Sleep(time.Second) // two rounds of the keeper's
+	if n := p.keys(); n != 0 {
+		t.Errorf("a second after Unlock: got %d keys, want none", n)
+	}
+}
+
+func TestAMajorityIsFlushed(t *testing.T) {
+	p := newParliament(t, 3, holdfast.WithWatchdogTimeout(1500*time.Millisecond))
+	h := lock(t, p.lock)
+	redistest.Eventually(t, 5*time.Second, "all have the lock", func() bool { return p.keys() == 3 })
+	for _, s := range p.servers[:2] {
+		s.Do(within(t), "DEL", "orders")
+	}
+	signalled(t, 5*time.Second, "Done", h.Done())
+	want(t, "Err", h.Err(), holdfast.ErrLost)
+	want(t, "Unlock", h.Unlock(within(t)), holdfast.ErrLost)
+	empty(t, p.servers...)
+}
+
+// A lost reply of one member is no loss of the lock, and nothing is left of it.
+func TestALostReplyOfAMember(t *testing.T) {
+	for _, d := range []faultproxy.Decision{faultproxy.DropReply, faultproxy.DropRequest} {
+		p := newParliament(t, 3)
+		p.proxies[1].OnNext("EVALSHA", d)
+		h := lock(t, p.lock)
+		p.proxies[0].OnNext("EVALSHA", d)
+		unlock(t, h)
+		empty(t, p.servers...)
+	}
+}
