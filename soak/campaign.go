@@ -23,6 +23,7 @@ func command(args []string) int {
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		verb, args = args[0], args[1:]
 	}
+	logging.Disable() // go-redis tells of every dial that fails
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	var err error
@@ -87,7 +88,6 @@ func campaign(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	logging.Disable() // go-redis tells of every dial that fails
 	rep := newReport(s.seed)
 	fmt.Printf("seed %d, histories in %s\n", s.seed, s.dir)
 	under := time.Duration(0)

@@ -11,15 +11,16 @@ import (
 
 // The checks, by the names under which they report.
 const (
-	checkOverlap  = "overlap"  // two holds of one lock at once, by the clock
-	checkRegister = "register" // two holds of one lock at once, by the register
-	checkWindow   = "window"   // a hold was trusted for longer than its lease allows
-	checkLoss     = "loss"     // a hold was lost for no reason
-	checkLinear   = "linear"   // answers that no lock service can give in any order
-	checkStall    = "stall"    // a free lock was handed on late, and no fault explains it
-	checkOrder    = "order"    // a fair lock overtook a waiter
-	checkGhost    = "ghost"    // something was left behind
-	checkBound    = "bound"    // an overlap after data was lost lasted longer than promised
+	checkOverlap   = "overlap"   // two holds of one lock at once, by the clock
+	checkRegister  = "register"  // two holds of one lock at once, by the register
+	checkWindow    = "window"    // a hold was trusted for longer than its lease allows
+	checkLoss      = "loss"      // a hold was lost for no reason
+	checkLinear    = "linear"    // answers that no lock service can give in any order
+	checkUndecided = "undecided" // porcupine did not find out, which is no pass
+	checkStall     = "stall"     // a free lock was handed on late, and no fault explains it
+	checkOrder     = "order"     // a fair lock overtook a waiter
+	checkGhost     = "ghost"     // something was left behind
+	checkBound     = "bound"     // an overlap after data was lost lasted longer than promised
 )
 
 // A violation is one broken promise.

@@ -48,9 +48,12 @@ const (
 
 // chances are what happens to single commands of a link. The proxy lets the seed and
 // the command's number decide.
-func chances(gentle bool) map[string][]faultproxy.Chance {
+func chances(gentle bool, rate float64) map[string][]faultproxy.Chance {
 	if gentle {
 		return nil
+	}
+	if rate == 0 {
+		rate = 1
 	}
 	scripts := []faultproxy.Chance{
 		{P: 0.0004, Decision: faultproxy.DropReply},
@@ -66,6 +69,9 @@ func chances(gentle bool) map[string][]faultproxy.Chance {
 		{P: 0.02, Decision: faultproxy.ResetAfter},
 		{P: 0.02, Decision: faultproxy.ResetBefore},
 		{P: 0.02, Decision: faultproxy.DelayReply(50 * time.Millisecond)},
+	}
+	for i := range scripts {
+		scripts[i].P *= rate
 	}
 	return map[string][]faultproxy.Chance{"EVALSHA": scripts, "EVAL": scripts, "SUBSCRIBE": messages, "SSUBSCRIBE": messages}
 }

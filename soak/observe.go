@@ -156,6 +156,10 @@ func operation(verb string, keys, args []string) event {
 		e.Lock, e.Lease, e.Owner = keys[0], number(0)*ms, args[1]
 	case verb == "rlock.release" && len(args) == 4:
 		e.Lock, e.Owner, e.Count = keys[0], args[0], int(number(1))
+	case verb == "fairlock.acquire" && len(args) == 8:
+		e.Lock, e.Lease, e.Owner = keys[0], number(0)*ms, args[1]
+	case verb == "fairlock.release" && len(args) == 3:
+		e.Lock, e.Owner = keys[0], args[0]
 	case verb == "rlock.force":
 		e.Lock = keys[0]
 	}

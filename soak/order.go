@@ -1,6 +1,10 @@
 package main
 
-import "strings"
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
 
 // order finds waiters of a fair lock that were overtaken: whose place in the queue was
 // confirmed before the other one even asked, and who had the lock later all the same.
@@ -18,16 +22,15 @@ func (a *analysis) order() {
 func (a *analysis) inversions(lock string) {
 	type place struct{ asked, told int64 }
 	places := map[string]place{}
-	for _, op := range a.ops[lock] {
-		if !strings.HasSuffix(op.Verb, ".acquire") || op.Unknown || len(op.Answer) == 0 {
+	ops := slices.Clone(a.ops[lock])
+	slices.SortStableFunc(ops, func(x, y event) int { return cmp.Compare(x.Time, y.Time) })
+	for _, op := range ops {
+		if op.Verb != "fairlock.acquire" || op.Unknown || len(op.Answer) < 7 {
 			continue
 		}
-		p, known := places[op.Owner]
-		if !known {
-			p.asked = op.Call
-		}
-		if p.told == 0 {
-			p.told = op.Time
+		p := places[op.Owner]
+		if p.asked == 0 || op.Answer[6] == 1 { // it entered; perhaps anew, having lost its place
+			p = place{op.Call, op.Time}
 		}
 		places[op.Owner] = p
 	}

@@ -12,7 +12,7 @@ func plan(s settings, cycle int) []round {
 	if !s.short {
 		scale = 2
 	}
-	mixed := map[string]int{"hot": 6, "cold": 4, "reenter": 3, "storm": 2, "cancel": 2, "stay": 2, "patient": 2, "keep": 1}
+	mixed := map[string]int{"hot": 6, "cold": 4, "reenter": 3, "storm": 2, "cancel": 2, "stay": 2, "patient": 2, "keep": 1, "fair": 2}
 	lossy := map[string]int{"hot": 4, "cold": 1, "victim": 3, "keep": 2}
 	rounds := []round{
 		{Name: "standalone", Topology: "standalone", Workers: 3, Mortals: 1, Load: mixed, Duration: 36 * time.Second, Pace: 350 * time.Millisecond},
@@ -68,7 +68,7 @@ func everyKind() (kinds []string) {
 			kinds = append(kinds, f.name)
 		}
 	}
-	for _, list := range chances(false) {
+	for _, list := range chances(false, 1) {
 		for _, c := range list {
 			kinds = append(kinds, c.Decision.String())
 		}

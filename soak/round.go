@@ -29,9 +29,11 @@ type round struct {
 	Forgetful bool           `json:"forgetful,omitempty"` // the servers keep nothing on disk
 	Workers   int            `json:"workers"`
 	Mortals   int            `json:"mortals,omitempty"`  // so many more, which may be killed
+	Alone     bool           `json:"alone,omitempty"`    // nobody takes the place of a worker that was killed
 	Load      map[string]int `json:"load"`               // goroutines of each worker by workload
 	OwnLoad   map[string]int `json:"own_load,omitempty"` // of the first worker alone
 	Gentle    bool           `json:"gentle,omitempty"`   // no random faults of links
+	Rate      float64        `json:"rate,omitempty"`     // so many times as many of them
 	Faults    []string       `json:"faults,omitempty"`   // only these; otherwise all that suit
 	Pace      time.Duration  `json:"pace"`               // between two faults of one schedule
 	Aborted   bool           `json:"aborted,omitempty"`  // Ctrl-C; how it ends says nothing
@@ -40,13 +42,13 @@ type round struct {
 // A runner runs one round.
 type runner struct {
 	round
-	binary  string // the workers'
-	history string
-	world   *world
-	team    *team
-	record  *recorder
-	faults  atomic.Int64
-	errs    chan error
+	binary    string // the workers'
+	history   string
+	world     *world
+	team      *team
+	record    *recorder
+	faults    atomic.Int64
+	impatient bool // what is left behind is of no interest
 
 	mu      sync.Mutex
 	trouble []error // of the harness itself: the round is invalid
@@ -66,7 +68,7 @@ func (r *runner) run(ctx context.Context, dir string, progress func(*runner)) (e
 		return err
 	}
 	defer r.world.close()
-	r.team = &team{binary: r.binary, record: r.record}
+	r.team = &team{binary: r.binary, record: r.record, alone: r.Alone}
 	defer r.team.end()
 	if err := r.hire(); err != nil {
 		return err
@@ -84,7 +86,7 @@ func (r *runner) run(ctx context.Context, dir string, progress func(*runner)) (e
 func (r *runner) hire() error {
 	for i := range r.Workers + r.Mortals {
 		name := fmt.Sprintf("w%d", i)
-		links, err := r.world.link(name, r.Seed, chances(r.Gentle))
+		links, err := r.world.link(name, r.Seed, chances(r.Gentle, r.Rate))
 		if err != nil {
 			return err
 		}
@@ -157,7 +159,7 @@ func (r *runner) schedules() map[string][]fault {
 	if r.Mortals == 0 {
 		decks["worker"] = nil
 	}
-	if r.Faults != nil {
+	if r.Faults != nil { // empty: none
 		for name, deck := range decks {
 			decks[name] = slices.DeleteFunc(slices.Clone(deck), func(f fault) bool { return !slices.Contains(r.Faults, f.name) })
 		}
@@ -234,11 +236,15 @@ func (r *runner) ask(ctx context.Context) {
 func (r *runner) finish() {
 	r.world.heal()
 	r.record.note(event{Kind: kindStop})
-	for _, name := range r.team.stop(20 * time.Second) {
+	limit := 20 * time.Second
+	if r.impatient {
+		limit = 4 * time.Second
+	}
+	for _, name := range r.team.stop(limit) {
 		r.record.note(event{Kind: kindGhost, Worker: name, What: "calls", Err: "not returned 20 s after the end"})
 	}
 	r.noteLinks()
-	if r.Aborted {
+	if r.Aborted || r.impatient {
 		return
 	}
 	r.noteLeft()

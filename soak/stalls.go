@@ -50,6 +50,15 @@ func (a *analysis) explanations() (everybody []span, ofLock, ofWorker map[string
 			everybody = append(everybody, s)
 		}
 	}
+	for _, deaths := range a.deaths { // a dead waiter keeps its place for a while
+		for _, death := range deaths {
+			for lock := range a.ops {
+				if strings.HasPrefix(lock, "fair") {
+					ofLock[lock] = append(ofLock[lock], span{death, death + int64(waiterLease) + second})
+				}
+			}
+		}
+	}
 	return everybody, ofLock, ofWorker
 }
 

@@ -22,6 +22,7 @@ import (
 type team struct {
 	binary string
 	record *recorder
+	alone  bool // nobody is replaced
 
 	mu      sync.Mutex
 	members []*member
@@ -152,7 +153,7 @@ func (t *team) replace(m *member) error {
 	t.mu.Lock()
 	ended := t.ended
 	t.mu.Unlock()
-	if ended {
+	if ended || t.alone {
 		return nil
 	}
 	config := m.config

@@ -28,6 +28,7 @@ var workloads = []workload{
 	{"patient", patient},
 	{"force", force},
 	{"victim", victim},
+	{"fair", fair},
 }
 
 // ownLease is the lease of holds that have one of their own.
@@ -147,7 +148,7 @@ func cancelled(g *goroutine) {
 		return g.worker.client.RLock(name).Lock(ctx)
 	})
 	g.inside(h, g.between(0, 2*time.Millisecond))
-	g.pause(g.between(0, 4*time.Millisecond))
+	g.pause(g.between(2*time.Millisecond, 12*time.Millisecond))
 }
 
 // stay holds a lease of its own to its very end, with others waiting for it.
@@ -198,7 +199,7 @@ func victim(g *goroutine) {
 		defer cancel()
 		return g.worker.client.RLock(name).Lock(ctx)
 	})
-	g.inside(h, g.between(200*time.Millisecond, 3*time.Second))
+	g.inside(h, g.between(200*time.Millisecond, 5*time.Second))
 }
 
 // force frees a victim's lock now and then.
@@ -210,4 +211,23 @@ func force(g *goroutine) {
 	if freed || err != nil {
 		g.worker.record.note(event{Kind: kindForce, Call: call, Worker: g.worker.config.Name, Lock: name, Err: text(err)})
 	}
+}
+
+// waiterLease is how long a dead waiter of a fair lock keeps its place.
+const waiterLease = 4 * time.Second
+
+// fair waits in a queue. One in ten gives up.
+func fair(g *goroutine) {
+	name := fmt.Sprintf("fair:%d", g.index%2)
+	patience := 30 * time.Second
+	if g.chance(0.1) {
+		patience = g.between(time.Millisecond, 30*time.Millisecond)
+	}
+	h := g.acquire(name, 0, false, func() (holdfast.Hold, error) {
+		ctx, cancel := context.WithTimeout(g.worker.ctx, patience)
+		defer cancel()
+		return g.worker.client.FairLock(name, holdfast.WithWaiterLease(waiterLease)).Lock(ctx)
+	})
+	g.inside(h, g.between(0, 5*time.Millisecond))
+	g.pause(g.between(0, 10*time.Millisecond))
 }
