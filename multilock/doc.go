@@ -38,8 +38,9 @@
 // from server to server, and so does a TryLock without waiting, whose first try is its
 // only one: asking at once, those that meet could all fail.
 //
-// A member that is busy is waited for as its own kind waits: in line, or at a place in the
-// queue of a fair lock. That place is kept while this member is the one that is waited for, and
+// A member that is busy is waited for by messages: in line, or at a place in the
+// queue of a fair lock. The policy of a member with WithPolling is not asked, here and in a
+// quorum lock. That place is kept while this member is the one that is waited for, and
 // is given up when another member turns out to be busy, so that nobody stands still behind
 // somebody who waits elsewhere. So a fair member gives its turn in order, but may have
 // to be waited for again. A try that does not wait takes a fair member only if nobody stands
@@ -89,7 +90,9 @@
 // were dark, or that came back without the lock. This gives nothing away. While the hold has
 // a majority nobody else can win one, so a free member can only be of use to those who are
 // about to fail; and one that somebody else has is left to them. A hold with a lease or
-// with WithMaxHold has no keeper.
+// with WithMaxHold has no keeper. The keeper cannot tell a server that forgot from a
+// ForceUnlock: it may take the freed members back, one after the other, before the hold has found
+// a majority of them gone, and then the hold lives on.
 //
 // What it does not promise:
 //
