@@ -75,8 +75,7 @@
 // Otherwise every member is given back, also those that did not answer. What answers
 // late joins the hold, or is given back. Who finds a majority taken and wins no member waits
 // for a message of any of them, for the first lease to end or for 5 seconds. Where the
-// votes were split, or servers were silent, there is a random pause, up to 50 ms at first and
-// 400 ms later.
+// votes were split, or servers were silent, there is a random pause, longer from try to try.
 //
 // A member that was silent for a whole limit is dark until it answers again: it is asked
 // with the others, but nobody waits for it once a majority is won. So dead servers cost
