@@ -101,10 +101,35 @@ func inOrder(members []*engine.Lock) []*engine.Lock {
 	return sorted
 }
 
-func nameOf(kind string, members []*engine.Lock) string {
-	names := make([]string, len(members))
-	for i, m := range members {
-		names[i] = m.Name()
+// nameOf names a group by its members; by what was given if that makes no group.
+func nameOf(kind string, members []*engine.Lock, given []locking.Lock) string {
+	var names []string
+	for _, m := range members {
+		names = append(names, m.Name())
+	}
+	if members == nil {
+		for _, l := range given {
+			names = append(names, givenName(l))
+		}
 	}
 	return kind + "(" + strings.Join(names, ", ") + ")"
+}
+
+// givenName is the name of anything that was given for a member, if it has one.
+func givenName(l locking.Lock) string {
+	switch l := l.(type) {
+	case *engine.Lock:
+		if l != nil {
+			return l.Name()
+		}
+	case *Multi:
+		if l != nil {
+			return l.Name()
+		}
+	case *Red:
+		if l != nil {
+			return l.Name()
+		}
+	}
+	return "?"
 }

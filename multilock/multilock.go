@@ -26,7 +26,7 @@ var _ locking.Lock = (*Multi)(nil)
 func New(tracer *tracing.Tracer, locks ...locking.Lock) *Multi {
 	members, err := flatten("a multi lock", locks)
 	return &Multi{
-		group:   group{kind: "multi", name: nameOf("multi", members), given: members, err: err, tracer: tracer},
+		group:   group{kind: "multi", name: nameOf("multi", members, locks), given: members, err: err, tracer: tracer},
 		ordered: inOrder(members),
 	}
 }

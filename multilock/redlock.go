@@ -28,7 +28,7 @@ var _ locking.Lock = (*Red)(nil)
 func NewRed(tracer *tracing.Tracer, locks ...locking.Lock) *Red {
 	members, err := quorumMembers(locks)
 	return &Red{
-		group:  group{kind: "red", name: nameOf("red", members), given: members, err: err, tracer: tracer},
+		group:  group{kind: "red", name: nameOf("red", members, locks), given: members, err: err, tracer: tracer},
 		quorum: len(members)/2 + 1,
 	}
 }
@@ -53,6 +53,7 @@ func (l *Red) Do(ctx context.Context, fn func(context.Context) error, opts ...lo
 }
 
 func (l *Red) acquire(ctx context.Context, opts []locking.AcquireOption) (*hold, error) {
+	ctx = renamed(ctx, l.given)
 	ask, bids, wait, done, err := l.open(ctx, l.given, opts)
 	if err != nil {
 		return nil, err
@@ -147,7 +148,8 @@ func (r *race) ended(told bool, refusal error) error {
 // pause waits before the next try: if others have the lock, for a message or the end of
 // a lease; if nobody got a majority, for a random time, or those who meet would meet again.
 func (r *race) pause(res outcome, taken bool, tries int) bool {
-	d := time.Duration(1 + rand.Int64N(int64(50*time.Millisecond)<<min(tries, 3)))
+	// Those who met are apart after a few times as long as a try takes.
+	d := time.Millisecond + rand.N(max(res.took, time.Millisecond)<<min(tries+1, 5))
 	var wake chan struct{}
 	if taken {
 		d, wake = r.shortest(res), r.wake
@@ -155,12 +157,28 @@ func (r *race) pause(res outcome, taken bool, tries int) bool {
 			_ = b.Listen(r.wake) // where messages are refused the timer has to do
 		}
 	}
-	timer := time.NewTimer(d)
+	timer := time.NewTimer(min(d, longestPause))
 	defer timer.Stop()
 	select {
 	case <-wake:
 		r.span.Event(tracing.EventWakeUp)
-		return r.wait.Err() == nil
+		return r.breathe()
+	case <-timer.C:
+		return true
+	case <-r.wait.Done():
+		return false
+	}
+}
+
+// longestPause is how long a waiter waits at most, whatever it was told.
+const longestPause = 5 * time.Second
+
+// breathe lets the other members be released too, and whoever else was woken go first or
+// last.
+func (r *race) breathe() bool {
+	timer := time.NewTimer(rand.N(3 * time.Millisecond))
+	defer timer.Stop()
+	select {
 	case <-timer.C:
 		return true
 	case <-r.wait.Done():
@@ -171,7 +189,7 @@ func (r *race) pause(res outcome, taken bool, tries int) bool {
 // shortest is when the first of the members that are taken may be free, but not later
 // than a waiter asks anyway, and a little apart from others.
 func (r *race) shortest(res outcome) time.Duration {
-	d := 5 * time.Second
+	d := longestPause
 	for _, b := range res.taken {
 		d = min(d, b.Told())
 	}
@@ -204,6 +222,7 @@ type outcome struct {
 	taken   []*engine.Bid
 	errs    []error
 	silent  int // members that had not answered
+	took    time.Duration
 }
 
 // try returns once it is decided: others have so many that there is no majority to win, or
@@ -253,7 +272,7 @@ func (r *race) try() outcome {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return outcome{t.hold, t.refused, len(t.won), slices.Clone(t.taken), slices.Clone(t.errs), t.left}
+	return outcome{t.hold, t.refused, len(t.won), slices.Clone(t.taken), slices.Clone(t.errs), t.left, time.Since(t.start)}
 }
 
 // ask asks one member. One that is silent for the whole limit is dark from then on,
@@ -401,6 +420,7 @@ func (l *Red) IsHeld(ctx context.Context) (bool, error) {
 
 // HoldCount tells the hold count that a majority of the members reaches.
 func (l *Red) HoldCount(ctx context.Context) (int, error) {
+	ctx = renamed(ctx, l.given)
 	counts, err := poll(l, "count holds of", func(m *engine.Lock) (int, error) { return m.HoldCount(ctx) })
 	return reached(counts, l.quorum), err
 }
