@@ -139,11 +139,35 @@ func (h *hold) Context(parent context.Context) context.Context {
 		parent = context.Background()
 	}
 	h.look()
-	ctx := parent
+	ctx := context.WithValue(parent, groupKey{}, append(slices.Clip(carried(parent)), h))
 	for _, m := range h.living() {
 		ctx = m.Carry(ctx)
 	}
 	return h.life.Context(&h.mu, parent, ctx)
+}
+
+// groupKey is the key of the group holds that a context carries, the innermost last.
+type groupKey struct{}
+
+func carried(ctx context.Context) []*hold {
+	if ctx == nil {
+		return nil
+	}
+	holds, _ := ctx.Value(groupKey{}).([]*hold)
+	return holds
+}
+
+// renamed returns ctx with the owners that the holds which it carries have by now: a
+// quorum hold's members come and go.
+func renamed(ctx context.Context, members []*engine.Lock) context.Context {
+	for _, h := range carried(ctx) {
+		for _, held := range h.living() {
+			if slices.ContainsFunc(members, func(m *engine.Lock) bool { return m.Owns(held) }) {
+				ctx = held.Carry(ctx)
+			}
+		}
+	}
+	return ctx
 }
 
 // Extend lengthens the lease of the members; it fails unless enough are.

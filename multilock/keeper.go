@@ -16,6 +16,7 @@ import (
 type keeper struct {
 	red   *Red
 	every time.Duration
+	names context.Context // carries the holds that this one was re-entered from
 
 	ctx    context.Context // ends with the hold
 	cancel context.CancelFunc
@@ -25,7 +26,8 @@ type keeper struct {
 
 func (r *race) keeper() *keeper {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &keeper{red: r.red, every: r.lease / 3, ctx: ctx, cancel: cancel}
+	names := context.WithValue(context.Background(), groupKey{}, carried(r.ctx))
+	return &keeper{red: r.red, every: r.lease / 3, names: names, ctx: ctx, cancel: cancel}
 }
 
 // keep has a keeper look after the hold until it ends.
@@ -55,7 +57,7 @@ func (k *keeper) stop() {
 // look asks the members that are missing, one after the other, each for the short limit.
 func (k *keeper) look(h *hold) {
 	for _, m := range k.red.given {
-		if k.ctx.Err() == nil && !h.has(m) {
+		if k.ctx.Err() == nil && !h.has(m) && !k.follows(m) {
 			k.fetch(h, m)
 		}
 	}
@@ -66,10 +68,18 @@ func (k *keeper) look(h *hold) {
 	}
 }
 
+// follows tells whether a member is to be got by the hold that this one was re-entered
+// from: then it is re-entered too, or it would be taken from each other.
+func (k *keeper) follows(m *engine.Lock) bool {
+	return slices.ContainsFunc(carried(k.names), func(outer *hold) bool {
+		return slices.ContainsFunc(outer.group.given, m.Same) && outer.Err() == nil && !outer.has(m)
+	})
+}
+
 func (k *keeper) fetch(h *hold, m *engine.Lock) {
 	wait, cancel := context.WithTimeout(k.ctx, limit(3*k.every))
 	defer cancel()
-	b, err := m.NewBid(context.Background(), wait, locking.Acquire{})
+	b, err := m.NewBid(renamed(k.names, k.red.given), wait, locking.Acquire{})
 	if err != nil {
 		return // its client is closed
 	}

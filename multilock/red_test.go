@@ -3,6 +3,7 @@ package multilock_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -240,6 +241,54 @@ func TestRestartedEmptyOneAfterTheOther(t *testing.T) {
 		want(t, "the hold", h.Err(), nil)
 	}
 	unlock(t, h)
+	empty(t, p.servers...)
+}
+
+// A hold's context names its owners of now, not those of when it was made.
+func TestReentryAfterAllWereFlushed(t *testing.T) {
+	p := newParliament(t, 3, holdfast.WithWatchdogTimeout(1500*time.Millisecond))
+	h := lock(t, p.lock)
+	ctx := h.Context(within(t))
+	redistest.Eventually(t, 5*time.Second, "all have the lock", func() bool { return p.keys() == 3 })
+	for _, s := range p.servers {
+		s.Do(within(t), "FLUSHALL")
+		redistest.Eventually(t, 5*time.Second, "it is acquired again", func() bool { return p.keys() == 3 })
+	}
+	if held, err := p.lock.IsHeld(ctx); !held || err != nil {
+		t.Errorf("IsHeld: got %v %v, want true", held, err)
+	}
+	inner, err := p.lock.TryLock(ctx, 0, 0)
+	if err != nil {
+		t.Fatalf("re-entry into a hold that lives: %v", err)
+	}
+	if inner.Count() != 2 {
+		t.Errorf("count: got %d, want 2", inner.Count())
+	}
+	unlock(t, h)
+	want(t, "the inner hold", inner.Err(), nil)
+	unlock(t, inner)
+	empty(t, p.servers...)
+}
+
+// Also for a hold that was re-entered, which has the same owners as the outer one.
+func TestReenteredHoldsAreKeptTogether(t *testing.T) {
+	p := newParliament(t, 3, holdfast.WithWatchdogTimeout(1500*time.Millisecond))
+	outer := lock(t, p.lock)
+	redistest.Eventually(t, 5*time.Second, "all have the lock", func() bool { return p.keys() == 3 })
+	inner := lockIn(t, outer.Context(within(t)), p.lock)
+	for range 2 {
+		for _, s := range p.servers {
+			s.Do(within(t), "FLUSHALL")
+			redistest.Eventually(t, 5*time.Second, "it is acquired again, by both", func() bool {
+				return strings.HasSuffix(s.Do(within(t), "HVALS", "orders").String(), "[2]")
+			})
+			want(t, "the outer hold", outer.Err(), nil)
+			want(t, "the inner hold", inner.Err(), nil)
+		}
+	}
+	unlock(t, outer)
+	want(t, "the inner hold", inner.Err(), nil)
+	unlock(t, inner)
 	empty(t, p.servers...)
 }
 
