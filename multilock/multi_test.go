@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/holdfast-go/holdfast"
 	"github.com/holdfast-go/holdfast/internal/faultproxy"
 	"github.com/holdfast-go/holdfast/internal/redistest"
@@ -326,8 +328,19 @@ func TestRollBackWhenCtxIsOver(t *testing.T) {
 func TestEveryMemberHasTheLease(t *testing.T) {
 	const lease = 3 * time.Second
 	p := newPair(t)
+	rdb := redis.NewClient(&redis.Options{Addr: p.proxy.Addr(), ReadTimeout: 10 * time.Second})
+	patient, err := holdfast.New(rdb)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = patient.Close(); _ = rdb.Close() }()
+	l := p.a.MultiLock(p.a.RLock("a"), patient.RLock("b"))
 	p.proxy.OnNext("EVALSHA", faultproxy.DelayReply(time.Second))
-	h := lock(t, p.both(), holdfast.WithLease(lease))
+	start := time.Now()
+	h := lock(t, l, holdfast.WithLease(lease))
+	if took := time.Since(start); took < time.Second {
+		t.Errorf("Lock took %v: the second member was not late", took)
+	}
 	ttl := func(s *redistest.Server, key string) time.Duration {
 		ms, err := s.Do(within(t), "PTTL", key).Int64()
 		if err != nil {

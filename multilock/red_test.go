@@ -275,9 +275,11 @@ func TestReenteredHoldsAreKeptTogether(t *testing.T) {
 	p := newParliament(t, 3, holdfast.WithWatchdogTimeout(1500*time.Millisecond))
 	outer := lock(t, p.lock)
 	redistest.Eventually(t, 5*time.Second, "all have the lock", func() bool { return p.keys() == 3 })
+	time.Sleep(250 * time.Millisecond) // the keepers look every 500 ms: now at different times
 	inner := lockIn(t, outer.Context(within(t)), p.lock)
-	for range 2 {
+	for _, pause := range []time.Duration{0, 300 * time.Millisecond} { // whichever comes first
 		for _, s := range p.servers {
+			time.Sleep(pause)
 			s.Do(within(t), "FLUSHALL")
 			redistest.Eventually(t, 5*time.Second, "it is acquired again, by both", func() bool {
 				return strings.HasSuffix(s.Do(within(t), "HVALS", "orders").String(), "[2]")
