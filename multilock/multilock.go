@@ -137,6 +137,12 @@ func (a *acquisition) hold() (*hold, error) {
 	}
 	if err := h.extend(a.wait, a.ask.Lease); err != nil {
 		h.drop()
+		switch {
+		case errors.Is(err, locking.ErrLost):
+			err = engine.ErrLate // the first ones had run out before the last were there
+		case a.wait.Err() != nil:
+			err = nil // its own end is not the caller's
+		}
 		return nil, a.over(err)
 	}
 	return h, nil

@@ -58,7 +58,7 @@ func (l *Red) acquire(ctx context.Context, opts []locking.AcquireOption) (*hold,
 	if err != nil {
 		return nil, err
 	}
-	r := &race{red: l, ask: ask, ctx: ctx, wait: wait, lease: bids[0].Lease(), single: ask.Bounded && ask.Wait == 0, wake: make(chan struct{}, 1)}
+	r := &race{red: l, ask: ask, ctx: ctx, wait: wait, lease: shortestLease(bids), single: ask.Bounded && ask.Wait == 0, wake: make(chan struct{}, 1)}
 	r.over.Add(1)
 	go func() { // ends with the last try, which the limit bounds
 		r.over.Wait()
@@ -95,6 +95,15 @@ type runner struct {
 	mu  sync.Mutex // held during a try
 }
 
+// shortestLease is what all members have: without one of the caller's, each client has its own.
+func shortestLease(bids []*engine.Bid) time.Duration {
+	lease := bids[0].Lease()
+	for _, b := range bids {
+		lease = min(lease, b.Lease())
+	}
+	return lease
+}
+
 // limit is how long one member may take to answer: a small part of the lease.
 func limit(lease time.Duration) time.Duration {
 	return min(max(lease/20, 100*time.Millisecond), 500*time.Millisecond, lease/2)
@@ -105,10 +114,11 @@ func limit(lease time.Duration) time.Duration {
 func drift(lease time.Duration) time.Duration { return lease/100 + 2*time.Millisecond }
 
 func (r *race) run() (*hold, error) {
-	told := false // that others have so many that nobody else can have a majority
+	told := false  // by the last try, that others have some of what makes a majority
+	var last error // what the last try came to
 	for tries := 0; ; tries++ {
 		if r.wait.Err() != nil {
-			return nil, r.ended(told, nil)
+			return nil, r.ended(told, last)
 		}
 		res := r.try()
 		switch {
@@ -118,9 +128,11 @@ func (r *race) run() (*hold, error) {
 			return nil, res.refused
 		}
 		contended := len(res.taken) > 0 && len(res.taken)+res.won >= r.red.quorum
-		told = told || contended
+		if contended || r.wait.Err() == nil { // a try that the end of the wait cut short tells nothing
+			told, last = contended, res.err(r)
+		}
 		if r.single {
-			return nil, r.ended(contended, res.err(r))
+			return nil, r.ended(told, last)
 		}
 		r.span.Waiting()
 		if !r.pause(res, contended && res.won == 0, tries) {
@@ -139,8 +151,10 @@ func (r *race) ended(told bool, refusal error) error {
 		return fmt.Errorf("%w: %w", engine.ContextError(r.ctx), refusal)
 	case r.ctx.Err() != nil:
 		return engine.ContextError(r.ctx)
-	case told, refusal == nil:
+	case told:
 		return locking.ErrNotAcquired
+	case refusal == nil:
+		return engine.ErrSilent // the wait was over before the first try
 	}
 	return refusal
 }

@@ -374,15 +374,22 @@ func (l *Lock) OnClose(f func()) (stop func() bool) { return context.AfterFunc(l
 // Compare orders locks the same way in all processes that name their servers alike: by
 // server, slot and key.
 func (l *Lock) Compare(other *Lock) int {
-	if n := strings.Compare(l.engine.place(), other.engine.place()); n != 0 {
+	return compare(l.target, l.engine, other.target, other.engine)
+}
+
+func compare(t *Target, e *Engine, otherT *Target, otherE *Engine) int {
+	if n := strings.Compare(e.place(), otherE.place()); n != 0 {
 		return n
 	}
-	if l.engine.sender.Slots() {
-		if n := keys.Slot(l.target.Key) - keys.Slot(other.target.Key); n != 0 {
+	if e.sender.Slots() {
+		if n := keys.Slot(t.Key) - keys.Slot(otherT.Key); n != 0 {
 			return n
 		}
 	}
-	return strings.Compare(l.target.Key, other.target.Key)
+	if n := strings.Compare(t.Key, otherT.Key); n != 0 {
+		return n
+	}
+	return strings.Compare(e.config.ID, otherE.config.ID)
 }
 
 // place names the server, or the cluster, as the Redis client was told.

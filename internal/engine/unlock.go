@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/holdfast-go/holdfast/internal/script"
@@ -31,7 +32,13 @@ func UnlockAll(ctx context.Context, members []Held, enough int) []error {
 	for i, m := range members {
 		h := m.(*hold)
 		leavers[i] = &leaving{h: h, inside: h.owner.state() == nil}
-		leavers[i].prepare(p)
+	}
+	// Turns are taken in the order that is common to all, as Ask takes them, or two calls
+	// for the same owners could wait for each other.
+	for _, l := range slices.SortedStableFunc(slices.Values(leavers), func(a, b *leaving) int {
+		return compare(a.h.owner.target, a.h.owner.engine, b.h.owner.target, b.h.owner.engine)
+	}) {
+		l.prepare(p)
 	}
 	defer func() {
 		for _, l := range leavers {
