@@ -4,13 +4,13 @@
 REDIS_SERVER := $(or $(HOLDFAST_REDIS_SERVER),redis-server)
 GO           ?= go
 
-.PHONY: test interop test-matrix lint bench cover redis-server
+.PHONY: test interop test-matrix lint soak soak-short bench cover redis-server
 
 # Everything is built before anything runs: on a fresh machine the compiler takes a
 # minute of both cores, and beside it the tests of time are late.
 test: redis-server
 	$(GO) test -race -c -o /dev/null ./...
-	$(GO) test -race -timeout 540s ./...
+	$(GO) test -race -p 1 -timeout 540s ./...
 
 # Go and a live Redisson on the same servers; needs a JDK and Maven.
 interop: redis-server
@@ -22,6 +22,15 @@ test-matrix:
 
 lint:
 	scripts/lint.sh
+
+# A seeded campaign of faults against real servers, with planted bugs that must be
+# caught: minutes. Two and a half of them are load; the rest starts, drains and checks.
+soak-short: redis-server
+	cd soak && $(GO) vet ./... && $(GO) run . -short -seed $(or $(SEED),1) $(SOAKFLAGS)
+
+# make soak DURATION=1h SEED=7
+soak: redis-server
+	cd soak && $(GO) run . -duration $(or $(DURATION),10m) -seed $(or $(SEED),0) $(SOAKFLAGS)
 
 bench: redis-server
 	cd bench && $(GO) run . $(BENCHFLAGS)
