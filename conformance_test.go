@@ -52,7 +52,7 @@ var spread = locktest.Kind{
 
 var reds = locktest.Kind{
 	Name: "red", Group: "red", Servers: 3,
-	Lease: 2 * time.Second, // a member may take a twentieth of it to answer
+	Lease: 4 * time.Second, // a member may take a twentieth of it to answer
 	New: func(c []*holdfast.Client, names []string) holdfast.Lock {
 		return c[0].RedLock(c[0].RLock(names[0]), c[1].RLock(names[0]), c[2].RLock(names[0]))
 	},
