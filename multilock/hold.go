@@ -233,6 +233,9 @@ func (h *hold) Unlock(ctx context.Context) error {
 		h.unlocked = make(chan struct{})
 	}
 	h.leaving = true
+	if lost == nil {
+		lost = h.life.Err // a moment ago
+	}
 	h.mu.Unlock()
 	if over != nil {
 		<-over // bounded by the first call's limit
@@ -264,8 +267,11 @@ func (h *hold) unlock(ctx context.Context, lost error) error {
 		}
 	}
 	err := errors.Join(errs...)
-	if released >= h.need {
+	switch {
+	case released >= h.need:
 		err = nil
+	case len(members) < h.need:
+		err = errors.Join(err, fmt.Errorf("a member ended before: %w", locking.ErrLost))
 	}
 	h.mu.Lock()
 	cause := locking.ErrUnlocked

@@ -99,6 +99,7 @@ func (h *hold) has(m *engine.Lock) bool {
 
 // join takes one more member into the hold, unless it has ended or has that one.
 func (h *hold) join(l *engine.Lock, m engine.Held) bool {
+	h.look() // members whose time is over do not count: then the hold is over, not completed
 	h.mu.Lock()
 	ok := h.life.Err == nil && !h.leaving && !slices.ContainsFunc(h.members, l.Owns)
 	if ok {

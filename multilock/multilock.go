@@ -121,6 +121,10 @@ func (a *acquisition) run() (*hold, error) {
 		case errors.Is(err, locking.ErrLost), engine.ClassOf(err) == script.Refused, a.single:
 			return nil, a.over(err)
 		}
+		if waiting != nil && len(a.batches()) > 1 {
+			waiting.StopWaiting() // another server is silent: nobody stands still behind us for that
+			waiting = nil
+		}
 		if !a.bids[0].Pause(retries) {
 			return nil, a.over(err)
 		}
@@ -137,6 +141,9 @@ func (a *acquisition) hold() (*hold, error) {
 	}
 	if err := h.extend(a.wait, a.ask.Lease); err != nil {
 		h.drop()
+		for _, b := range slices.Backward(a.bids) {
+			b.Drop() // and the turn that was waited for, with what may still arrive of it
+		}
 		switch {
 		case errors.Is(err, locking.ErrLost):
 			err = engine.ErrLate // the first ones had run out before the last were there

@@ -217,7 +217,7 @@ type try struct {
 	start time.Time
 
 	mu      sync.Mutex
-	won     []engine.Held
+	won     []*engine.Bid
 	taken   []*engine.Bid
 	errs    []error
 	refused error
@@ -309,7 +309,7 @@ func (t *try) ask(b *engine.Bid, dark bool) {
 	case err == nil && busy == nil && t.over:
 		t.late(b)
 	case err == nil && busy == nil:
-		t.won = append(t.won, b.Won())
+		t.won = append(t.won, b)
 	case busy != nil:
 		t.taken = append(t.taken, b)
 	default:
@@ -378,8 +378,8 @@ func (t *try) finish() {
 	if refusals > len(t.r.runners)-red.quorum {
 		t.refused = errors.Join(t.errs...)
 	}
-	for _, h := range t.won {
-		h.Drop()
+	for _, b := range t.won {
+		b.Drop() // its owner is used up
 	}
 }
 
@@ -387,9 +387,9 @@ func (t *try) finish() {
 // owners that had the lock before: a member that a re-entered hold did not have begins anew.
 func (t *try) inOrder() (won []engine.Held) {
 	for _, m := range t.r.red.given {
-		for _, h := range t.won {
-			if m.Owns(h) {
-				won = append(won, h)
+		for _, b := range t.won {
+			if b.Lock == m {
+				won = append(won, b.Won())
 			}
 		}
 	}

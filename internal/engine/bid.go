@@ -57,6 +57,7 @@ type Bid struct {
 	asker asker  // for a new owner
 	turn  turn   // the same, while it waits
 	owner *owner // that ctx carries, and that has the lock already; nil: none
+	holds int    // that it had when the bid took its turn
 	until int64  // ms that Redis told, when it was taken last
 	won   *hold
 	sub   *pubsub.Subscription
@@ -214,7 +215,7 @@ func admitAll(bids []*Bid, call *script.Call) (err error) {
 
 func (b *Bid) admit(call *script.Call) (*hold, error) {
 	if b.owner != nil {
-		return b.a.admit(b.owner, call.Sent(), int(b.owner.live.Load()))
+		return b.a.admit(b.owner, call.Sent(), b.holds)
 	}
 	h, err := b.a.admit(b.asker.bidder(), call.Sent(), 0)
 	if err != nil {
@@ -261,7 +262,8 @@ func (b *Bid) begin() error {
 	if err := b.owner.take(b.a.wait, b.a.engine.closed); err != nil {
 		return b.a.over(false, nil)
 	}
-	_, err := b.owner.reentrant()
+	holds, err := b.owner.reentrant()
+	b.holds = holds
 	if err == nil {
 		return nil
 	}
@@ -286,7 +288,7 @@ func (b *Bid) do() script.Op {
 	t := b.a.target
 	if o := b.owner; o != nil {
 		o.sending(b.a.lease)
-		return t.Driver.Acquire(t.Key, o.id, b.a.lease, int(o.live.Load()))
+		return t.Driver.Acquire(t.Key, o.id, b.a.lease, b.holds)
 	}
 	return b.asker.op()
 }
@@ -296,7 +298,7 @@ func (b *Bid) do() script.Op {
 func (b *Bid) back() script.Op {
 	t := b.a.target
 	if o := b.owner; o != nil {
-		return t.Driver.Release(t.Key, o.id, int(o.live.Load()), "")
+		return t.Driver.Release(t.Key, o.id, b.holds, "")
 	}
 	publish := ""
 	if b.a.inQueue() != nil {
@@ -322,6 +324,11 @@ func (b *Bid) heard(answer script.Answer, c sentCopy) (taken bool, err error) {
 		return false, err
 	}
 	b.asker.heard(v, err, c)
+	if c.of > 0 && classOf(err) == script.Unknown && b.a.inQueue() != nil {
+		// A place keeps its owner. Were that one asked for again, this copy could still come,
+		// find it with the lock and another member taken, and take back what is a hold by then.
+		b.StopWaiting()
+	}
 	if err == nil && v[0] != done {
 		b.until = v[1]
 		return true, nil
