@@ -35,7 +35,7 @@ var controls = []control{
   redis.call('HDEL', KEYS[1], owner) -- changes nothing; a replica must not answer for the lock
   return {-1, 0}
 end`, `if not count then count = 1 end`}},
-		round:  round{Load: map[string]int{"hot": 4, "stay": 4}, Gentle: true, Faults: []string{}},
+		round:  round{Load: map[string]int{"hot": 4, "stay": 4, "victim": 3}, Rate: 30, Faults: []string{}, Duration: 10 * time.Second},
 		caught: []string{checkOverlap},
 	}, {
 		name:   "renew without an owner check",
@@ -71,9 +71,10 @@ if after > 0 then
 		round:  round{Load: map[string]int{"hot": 4, "patient": 4}, Gentle: true, Faults: []string{"CLIENT KILL pubsub"}, Pace: 300 * time.Millisecond},
 		caught: []string{checkStall},
 	}, {
-		name:   "a half-open subscription goes unnoticed",
-		edits:  []edit{{"pubsub/manager.go", `config.Silence = 3 * time.Second`, `config.Silence = time.Hour`}},
-		round:  round{Load: map[string]int{"patient": 4}, Gentle: true, Faults: []string{"half-open subscription"}, Pace: 5 * time.Second, Duration: 14 * time.Second},
+		name:  "a half-open subscription goes unnoticed",
+		edits: []edit{{"pubsub/manager.go", `config.Silence = 3 * time.Second`, `config.Silence = time.Hour`}},
+		round: round{Workers: 2, Load: map[string]int{"patient": 2}, Gentle: true, Faults: []string{"half-open subscription"}, Pace: 5 * time.Second,
+			Duration: 16 * time.Second},
 		caught: []string{checkStall},
 	}, {
 		name: "the lease counted from the reply",

@@ -119,10 +119,10 @@ func lockModel(initial []any) porcupine.Model {
 }
 
 const (
-	pieceSize    = 40000           // operations that are checked at once
-	smallest     = 200             // a piece of so many is not halved any more
-	pieceLimit   = 2 * time.Second // for one piece
-	clockErrors  = 3 * ms          // Redis counts in milliseconds, and rounds down
+	pieceSize    = 40000       // operations that are checked at once
+	smallest     = 200         // a piece of so many is not halved any more
+	pieceLimit   = time.Second // for one piece; ten times that for the smallest
+	clockErrors  = 3 * ms      // Redis counts in milliseconds, and rounds down
 	stillPending = math.MaxInt64
 	// longestFlight is how late an operation without an answer can still be executed: no
 	// fault holds a command or a server for longer.
@@ -197,9 +197,13 @@ func (a *analysis) piece(lock string, ops []event, from, to int) {
 	}
 	// What was not answered may have had no effect at all. Mostly that explains everything,
 	// and it is found fast.
+	limit := pieceLimit
+	if to-from <= smallest {
+		limit *= 10
+	}
 	result := porcupine.CheckOperationsTimeout(lockModel(initial), answered(history), pieceLimit)
 	if result != porcupine.Ok {
-		result = porcupine.CheckOperationsTimeout(lockModel(initial), history, pieceLimit)
+		result = porcupine.CheckOperationsTimeout(lockModel(initial), history, limit)
 	}
 	if result == porcupine.Unknown && to-from > smallest {
 		a.piece(lock, ops, from, (from+to)/2)
@@ -214,7 +218,7 @@ func (a *analysis) piece(lock string, ops []event, from, to int) {
 		a.blame(checkLinear, lock, ops[from].Call, "no order explains the answers to operations %d to %d of it", from, to)
 	case porcupine.Unknown:
 		a.figures.Undecided++
-		a.blame(checkUndecided, lock, ops[from].Call, "operations %d to %d of it could not be decided in %v", from, to, pieceLimit)
+		a.blame(checkUndecided, lock, ops[from].Call, "operations %d to %d of it could not be decided in %v", from, to, limit)
 	}
 }
 

@@ -247,6 +247,10 @@ func (r *runner) finish() {
 	if r.Aborted || r.impatient {
 		return
 	}
+	if r.Load["fair"] > 0 && r.Mortals > 0 {
+		time.Sleep(waiterLease) // then nobody keeps the places of those who were killed
+	}
+	r.team.sweep()
 	r.noteLeft()
 	r.record.note(event{Kind: kindFigure, What: "slowest script", Value: int64(r.world.slowest())})
 	r.team.close(20 * time.Second)

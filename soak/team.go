@@ -38,6 +38,7 @@ type member struct {
 	stdin io.WriteCloser
 	cmd   *exec.Cmd
 	quiet chan struct{} // closed when all its calls have returned
+	swept chan struct{} // closed when it has tried its fair locks once more
 	shut  chan struct{} // closed when its client is
 	gone  chan struct{} // closed once it has ended
 
@@ -57,7 +58,7 @@ func (t *team) start(config workerConfig) (*member, error) {
 	}
 	m := &member{
 		name: config.Name, config: config, team: t, cmd: exec.Command(t.binary),
-		quiet: make(chan struct{}), shut: make(chan struct{}), gone: make(chan struct{}),
+		quiet: make(chan struct{}), swept: make(chan struct{}), shut: make(chan struct{}), gone: make(chan struct{}),
 	}
 	m.cmd.Env = append(os.Environ(), workerVariable+"="+string(text))
 	m.cmd.Stderr = os.Stderr
@@ -93,6 +94,8 @@ func (m *member) run(out io.Reader, started chan<- error) {
 		var a, b, c, d int64
 		if lines.Text() == "quiet" {
 			close(m.quiet)
+		} else if lines.Text() == "swept" {
+			close(m.swept)
 		} else if lines.Text() == "closed" {
 			close(m.shut)
 		} else if _, err := fmt.Sscanf(lines.Text(), "counts %d %d %d %d", &a, &b, &c, &d); err == nil {
@@ -232,6 +235,20 @@ func (t *team) stop(limit time.Duration) (stuck []string) {
 		}
 	}
 	return stuck
+}
+
+// sweep has every worker look once more after the fair locks.
+func (t *team) sweep() {
+	living := t.living()
+	for _, m := range living {
+		m.say("sweep")
+	}
+	for _, m := range living {
+		select {
+		case <-m.swept:
+		case <-m.gone:
+		}
+	}
 }
 
 // close has the clients closed. The processes stay until end.

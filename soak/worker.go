@@ -74,8 +74,8 @@ func runWorker(text string) error {
 	if err != nil {
 		return err
 	}
-	stop, closing := make(chan struct{}), make(chan struct{})
-	go listen(stop, closing) // ends the process when standard input ends
+	stop, sweeping, closing := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	go listen(stop, sweeping, closing) // ends the process when standard input ends
 
 	w := &worker{config: config, record: record, stopping: stop}
 	baseline := runtime.NumGoroutine()
@@ -90,6 +90,9 @@ func runWorker(text string) error {
 	go w.probe() // until the process ends
 	w.run()
 	fmt.Println("quiet")
+	<-sweeping
+	w.sweep()
+	fmt.Println("swept")
 	<-closing
 	err = errors.Join(w.close(baseline), record.close())
 	fmt.Println("closed")
@@ -99,11 +102,13 @@ func runWorker(text string) error {
 	select {} // until standard input ends: it is still to be seen that no connection is left
 }
 
-func listen(stop, closing chan struct{}) {
+func listen(stop, sweeping, closing chan struct{}) {
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		switch lines.Text() {
 		case "stop":
 			close(stop)
+		case "sweep":
+			close(sweeping)
 		case "close":
 			close(closing)
 		}
@@ -196,6 +201,16 @@ func probe(noisy func(from, to int64), done <-chan struct{}) {
 			noisy(last, t)
 		}
 		last = t
+	}
+}
+
+// sweep tries each fair lock once. A place of a waiter that was killed is dropped by the
+// next one who asks, and by nobody else.
+func (w *worker) sweep() {
+	for i := range w.config.Load["fair"] {
+		if hold, err := w.client.FairLock(fmt.Sprintf("fair:%d", i)).TryLock(context.Background(), 5*time.Second, 0); err == nil {
+			_ = hold.Unlock(context.Background())
+		}
 	}
 }
 

@@ -127,7 +127,7 @@ func (g *goroutine) inner(h *guarded, lock holdfast.Lock) {
 
 // storm tries without patience.
 func storm(g *goroutine) {
-	name := fmt.Sprintf("storm:%d", g.rng.IntN(2))
+	name := fmt.Sprintf("storm:%d", g.rng.IntN(4))
 	wait := time.Duration(0)
 	if g.chance(0.5) {
 		wait = g.between(time.Millisecond, 3*time.Millisecond)
@@ -141,7 +141,7 @@ func storm(g *goroutine) {
 
 // cancelled gives up at any moment.
 func cancelled(g *goroutine) {
-	name := fmt.Sprintf("cancel:%d", g.rng.IntN(2))
+	name := fmt.Sprintf("cancel:%d", g.rng.IntN(8))
 	h := g.acquire(name, 0, false, func() (holdfast.Hold, error) {
 		ctx, cancel := context.WithTimeout(g.worker.ctx, g.between(0, 4*time.Millisecond))
 		defer cancel()
@@ -188,6 +188,10 @@ func patient(g *goroutine) {
 		return g.worker.client.RLock(name).Lock(g.worker.ctx, holdfast.WithLease(lease))
 	})
 	g.inside(h, g.between(2*time.Millisecond, 20*time.Millisecond))
+	if g.index%2 == 1 { // who has had it leaves it alone for a while: whoever waits must come
+		g.pause(g.between(300*time.Millisecond, 700*time.Millisecond))
+		return
+	}
 	g.pause(g.between(0, 30*time.Millisecond))
 }
 
