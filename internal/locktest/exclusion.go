@@ -160,7 +160,8 @@ var exclusion = []promise{
 		b.want("Err", h.Err(), holdfast.ErrLost)
 		b.within(5*time.Second, "the next one", next.done)
 		b.want("the next Lock", next.err, nil)
-		if d := next.at.Sub(start); d < short-20*time.Millisecond {
+		// A hold that lapses is given back, at the end of its trust window: a margin early.
+		if d := next.at.Sub(start); d < short-max(20*time.Millisecond, short/50) {
 			b.Errorf("the next one had the lock after %v of a lease of %v", d, short)
 		}
 		b.want("Unlock of a lapsed hold", h.Unlock(b.ctx()), holdfast.ErrLost)

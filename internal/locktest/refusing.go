@@ -48,7 +48,7 @@ var refusing = []promise{
 	}},
 	{"short leases are held, to their margin", func(b *bed) {
 		l := b.lock(b.name())
-		h := b.mustLock(l, holdfast.WithLease(100*time.Millisecond))
+		h := b.mustLock(l, holdfast.WithLease(b.kind.short()))
 		b.want("Err", h.Err(), nil)
 		b.within(time.Second, "Done", h.Done())
 	}},

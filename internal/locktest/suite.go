@@ -33,6 +33,14 @@ type Kind struct {
 
 // quorum tells whether a majority is enough. Then those who meet may split the members
 // among them, so that nobody has a lock that is free; and nobody waits in line.
+// short is a lease that can just be held: several locks take several answers.
+func (k Kind) short() time.Duration {
+	if k.Group == "" {
+		return 100 * time.Millisecond
+	}
+	return 500 * time.Millisecond
+}
+
 func (k Kind) quorum() bool { return k.Group == "red" }
 
 func (k Kind) names(name string) []string {
