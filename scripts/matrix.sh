@@ -48,7 +48,7 @@ packages() {
 run() {
 	echo "== $("$1" --version)"
 	# shellcheck disable=SC2086 # words
-	HOLDFAST_REDIS_SERVER=$1 go test -race -count=1 -timeout 300s -skip '.*/miniredis|.*/.*/miniredis' $tested
+	HOLDFAST_REDIS_SERVER=$1 go test -race -count=1 -timeout 480s -skip '.*/miniredis|.*/.*/miniredis' $tested
 }
 
 tested=$(packages)
