@@ -298,7 +298,7 @@ func (b *bed) busy(l holdfast.Lock) {
 func (b *bed) free(l holdfast.Lock) {
 	b.Helper()
 	h, err := l.TryLock(b.ctx(), 0, 0)
-	for start := time.Now(); b.kind.Queues && errors.Is(err, holdfast.ErrNotAcquired) && time.Since(start) < time.Second; {
+	for start := time.Now(); (b.kind.Queues || b.kind.Group != "") && errors.Is(err, holdfast.ErrNotAcquired) && time.Since(start) < 2*time.Second; {
 		h, err = l.TryLock(b.ctx(), 0, 0)
 	}
 	if err != nil {
