@@ -73,8 +73,8 @@ if after > 0 then
 	}, {
 		name:  "a half-open subscription goes unnoticed",
 		edits: []edit{{"pubsub/manager.go", `config.Silence = 3 * time.Second`, `config.Silence = time.Hour`}},
-		round: round{Workers: 2, Load: map[string]int{"patient": 2}, Gentle: true, Faults: []string{"half-open subscription"}, Pace: 5 * time.Second,
-			Duration: 16 * time.Second},
+		round: round{Workers: 2, Load: map[string]int{"patient": 2}, Gentle: true, Faults: []string{"all subscriptions half-open"}, Pace: 2 * time.Second,
+			Once: true, Duration: 16 * time.Second},
 		caught: []string{checkStall},
 	}, {
 		name: "the lease counted from the reply",

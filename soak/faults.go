@@ -102,6 +102,16 @@ var linkFaults = []fault{
 		}
 		return scope{worker: worker}, nil
 	}},
+	{"all subscriptions half-open", tailSilent, func(f *fate) (scope, error) {
+		for _, m := range f.team.living() {
+			for _, link := range f.world.linksOf(m.name) {
+				for _, number := range link.PubSubConns() {
+					link.BlackHoleOne(number)
+				}
+			}
+		}
+		return scope{}, nil
+	}},
 	{"black hole", tailSilent, func(f *fate) (scope, error) {
 		worker := f.team.any(f.rng)
 		for _, link := range f.world.linksOf(worker) {

@@ -195,8 +195,8 @@ func (a *analysis) piece(lock string, ops []event, from, to int) {
 		owner := state.(lockState).owner
 		history = append(history, porcupine.Operation{Input: lockOp{verb: "expire", owner: owner, arm: anyArm}, Call: start, Return: stillPending})
 	}
-	// What was not answered may have had no effect at all. Mostly that explains everything,
-	// and it is found fast.
+	// An acquisition that was not answered, and that no release has found, may have had no
+	// effect at all. Mostly that explains everything, and it is found fast.
 	limit := pieceLimit
 	if to-from <= smallest {
 		limit *= 10
@@ -222,17 +222,17 @@ func (a *analysis) piece(lock string, ops []event, from, to int) {
 	}
 }
 
-// answered leaves out what was not, and the ends of leases that this would have set.
+// answered leaves out the acquisitions that were not, and the ends of their leases.
 func answered(history []porcupine.Operation) []porcupine.Operation {
 	unknown := map[int]bool{}
 	for _, o := range history {
-		if op := o.Input.(lockOp); op.unknown {
+		if op := o.Input.(lockOp); op.unknown && op.verb == "acquire" {
 			unknown[op.arm] = true
 		}
 	}
 	return slices.DeleteFunc(slices.Clone(history), func(o porcupine.Operation) bool {
 		op := o.Input.(lockOp)
-		return op.unknown || op.verb == "expire" && unknown[op.arm]
+		return unknown[op.arm] && (op.verb == "acquire" || op.verb == "expire")
 	})
 }
 

@@ -15,13 +15,13 @@ func plan(s settings, cycle int) []round {
 	mixed := map[string]int{"hot": 6, "cold": 4, "reenter": 3, "storm": 2, "cancel": 1, "stay": 2, "patient": 2, "keep": 1, "fair": 2}
 	lossy := map[string]int{"hot": 4, "cold": 1, "victim": 3, "keep": 2}
 	rounds := []round{
-		{Name: "standalone", Topology: "standalone", Workers: 3, Mortals: 1, Load: mixed, Duration: 32 * time.Second, Pace: 350 * time.Millisecond},
-		{Name: "cluster", Topology: "cluster", Workers: 3, Mortals: 1, Load: mixed, Duration: 26 * time.Second, Pace: 500 * time.Millisecond},
-		{Name: "sentinel", Topology: "sentinel", Workers: 3, Mortals: 1, Load: mixed, Duration: 24 * time.Second, Pace: 300 * time.Millisecond},
+		{Name: "standalone", Topology: "standalone", Workers: 3, Mortals: 1, Load: mixed, Duration: 30 * time.Second, Pace: 350 * time.Millisecond},
+		{Name: "cluster", Topology: "cluster", Workers: 3, Mortals: 1, Load: mixed, Duration: 24 * time.Second, Pace: 500 * time.Millisecond},
+		{Name: "sentinel", Topology: "sentinel", Workers: 3, Mortals: 1, Load: mixed, Duration: 34 * time.Second, Pace: 250 * time.Millisecond},
 		{Name: "lossy-standalone", Topology: "standalone", Lossy: true, Forgetful: true, Gentle: true, Workers: 3, Load: lossy,
 			OwnLoad: map[string]int{"force": 1}, Duration: 10 * time.Second, Pace: 700 * time.Millisecond},
-		{Name: "lossy-sentinel", Topology: "sentinel", Lossy: true, Gentle: true, Workers: 3, Load: lossy, Duration: 12 * time.Second, Pace: time.Second},
-		{Name: "lossy-cluster", Topology: "cluster", Lossy: true, Gentle: true, Workers: 3, Load: lossy, Duration: 12 * time.Second, Pace: time.Second},
+		{Name: "lossy-sentinel", Topology: "sentinel", Lossy: true, Gentle: true, Workers: 3, Load: lossy, Duration: 10 * time.Second, Pace: time.Second},
+		{Name: "lossy-cluster", Topology: "cluster", Lossy: true, Gentle: true, Workers: 3, Load: lossy, Duration: 10 * time.Second, Pace: time.Second},
 	}
 	for i := range rounds {
 		r := &rounds[i]

@@ -35,6 +35,7 @@ type round struct {
 	Gentle    bool           `json:"gentle,omitempty"`   // no random faults of links
 	Rate      float64        `json:"rate,omitempty"`     // so many times as many of them
 	Faults    []string       `json:"faults,omitempty"`   // only these; otherwise all that suit
+	Once      bool           `json:"once,omitempty"`     // each fault once and no more
 	Pace      time.Duration  `json:"pace"`               // between two faults of one schedule
 	Aborted   bool           `json:"aborted,omitempty"`  // Ctrl-C; how it ends says nothing
 }
@@ -179,6 +180,9 @@ func (r *runner) schedule(ctx context.Context, name string, deck []fault) {
 				return
 			}
 			r.inflict(f, deck[i])
+		}
+		if r.Once {
+			return
 		}
 	}
 }
