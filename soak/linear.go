@@ -152,20 +152,12 @@ func modelled(e event) bool {
 	return kind == "rlock" && (e.Unknown || len(e.Answer) > 0 || e.Verb == "rlock.force")
 }
 
-// withoutEmpty leaves out the last releases that found nothing, and those of owners of
-// whom no answer ever said that they had the lock. Undos send many of them, and each
-// doubles the search; a hold that a release did not find is the business of the check
-// of losses.
+// withoutEmpty leaves out the last releases that found nothing. Undos send many of them,
+// and each doubles the search; a hold that a release did not find is the business of the
+// check of losses.
 func withoutEmpty(ops []event) []event {
-	confirmed := map[string]bool{}
-	for _, op := range ops {
-		if !op.Unknown && len(op.Answer) > 0 && op.Answer[0] > 0 {
-			confirmed[op.Owner] = true
-		}
-	}
 	return slices.DeleteFunc(ops, func(op event) bool {
-		empty := !confirmed[op.Owner] || op.Count == 0 && !op.Unknown && op.Answer[0] < 0
-		return empty && strings.HasSuffix(op.Verb, ".release")
+		return strings.HasSuffix(op.Verb, ".release") && op.Count == 0 && !op.Unknown && op.Answer[0] < 0
 	})
 }
 
@@ -222,17 +214,18 @@ func (a *analysis) piece(lock string, ops []event, from, to int) {
 	}
 }
 
-// answered leaves out the acquisitions that were not, and the ends of their leases.
+// answered leaves out the owners of whom no answer ever said that they had the lock.
 func answered(history []porcupine.Operation) []porcupine.Operation {
-	unknown := map[int]bool{}
+	confirmed := map[string]bool{}
 	for _, o := range history {
-		if op := o.Input.(lockOp); op.unknown && op.verb == "acquire" {
-			unknown[op.arm] = true
+		if op := o.Input.(lockOp); len(op.answer) > 0 && op.answer[0] > 0 {
+			confirmed[op.owner] = true
 		}
 	}
 	return slices.DeleteFunc(slices.Clone(history), func(o porcupine.Operation) bool {
 		op := o.Input.(lockOp)
-		return unknown[op.arm] && (op.verb == "acquire" || op.verb == "expire")
+		unanswered := op.unknown || op.verb == "expire" && op.arm != anyArm
+		return unanswered && !confirmed[op.owner]
 	})
 }
 
