@@ -26,7 +26,7 @@ lint:
 # A seeded campaign of faults against real servers, with planted bugs that must be
 # caught: minutes. Two and a half of them are load; the rest starts, drains and checks.
 soak-short: redis-server
-	cd soak && $(GO) vet ./... && $(GO) run . -short -seed $(or $(SEED),1) $(SOAKFLAGS)
+	cd soak && $(GO) vet ./... && $(GO) test ./... && $(GO) run . -short -seed $(or $(SEED),1) $(SOAKFLAGS)
 
 # make soak DURATION=1h SEED=7
 soak: redis-server

@@ -177,7 +177,11 @@ var workerFaults = []fault{
 	}},
 }
 
-var errNobody = errors.New("no worker is mortal")
+// What there is nobody for at the moment is left out.
+var (
+	errNobody   = errors.New("no worker is mortal")
+	errNoMaster = errors.New("no server is the master")
+)
 
 // serverFaults hit a single server and lose nothing that it acknowledged.
 var serverFaults = []fault{
@@ -221,8 +225,12 @@ var serverFaults = []fault{
 var sentinelFaults = []fault{
 	{"Sentinel failover", tailPause + time.Second, func(f *fate) (scope, error) { return scope{}, f.orderlyFailover() }},
 	{"replica lag", tailShort, func(f *fate) (scope, error) {
+		master := f.world.sentinel.Master()
+		if master == nil {
+			return scope{}, errNoMaster
+		}
 		for _, node := range f.world.sentinel.Nodes {
-			if node != f.world.sentinel.Master() {
+			if node != master {
 				return scope{}, f.stopped(node, f.between(100*time.Millisecond, 600*time.Millisecond))
 			}
 		}
@@ -231,7 +239,7 @@ var sentinelFaults = []fault{
 	{"SIGSTOP", tailPause, func(f *fate) (scope, error) {
 		master := f.world.sentinel.Master()
 		if master == nil {
-			return scope{}, errors.New("no master")
+			return scope{}, errNoMaster
 		}
 		return scope{}, f.stopped(master, f.between(50*time.Millisecond, 500*time.Millisecond)) // shorter than Sentinel's patience
 	}},

@@ -157,6 +157,9 @@ func (r *runner) schedules() map[string][]fault {
 			"standalone": serverFaults, "sentinel": sentinelFaults, "cluster": clusterFaults,
 		}[r.Topology]
 	}
+	if r.Topology == "sentinel" && !r.Lossy { // a failover takes long, the others need not wait for it
+		decks["failover"], decks["server"] = sentinelFaults[:1], sentinelFaults[1:]
+	}
 	if r.Mortals == 0 {
 		decks["worker"] = nil
 	}
@@ -192,7 +195,7 @@ func (r *runner) schedule(ctx context.Context, name string, deck []fault) {
 func (r *runner) inflict(f *fate, fault fault) {
 	start := now()
 	hit, err := fault.inflict(f)
-	if errors.Is(err, errNobody) {
+	if errors.Is(err, errNobody) || errors.Is(err, errNoMaster) {
 		return
 	}
 	e := event{Kind: kindFault, Call: start, Worker: hit.worker, Lock: hit.lock, What: fault.name, Tail: int64(fault.tail)}
