@@ -17,7 +17,7 @@ func plan(s settings, cycle int) []round {
 	rounds := []round{
 		{Name: "standalone", Topology: "standalone", Workers: 3, Mortals: 1, Load: mixed, Duration: 28 * time.Second, Pace: 350 * time.Millisecond},
 		{Name: "cluster", Topology: "cluster", Workers: 3, Mortals: 1, Load: mixed, Duration: 22 * time.Second, Pace: 500 * time.Millisecond},
-		{Name: "sentinel", Topology: "sentinel", Workers: 3, Mortals: 1, Load: mixed, Duration: 28 * time.Second, Pace: 300 * time.Millisecond},
+		{Name: "sentinel", Topology: "sentinel", Workers: 3, Mortals: 1, Load: mixed, Duration: 33 * time.Second, Pace: 300 * time.Millisecond},
 		{Name: "lossy-standalone", Topology: "standalone", Lossy: true, Forgetful: true, Gentle: true, Workers: 3, Load: lossy,
 			OwnLoad: map[string]int{"force": 1}, Duration: 10 * time.Second, Pace: 700 * time.Millisecond},
 		{Name: "lossy-sentinel", Topology: "sentinel", Lossy: true, Gentle: true, Workers: 3, Load: lossy, Duration: 10 * time.Second, Pace: time.Second},
