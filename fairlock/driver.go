@@ -38,7 +38,7 @@ func (driver) Channel(key, owner string) string { return prefix(key) + owner }
 // Stand takes a free lock if nobody stands before the owner; otherwise it takes a
 // place in the queue, renews it, or neither, as p says.
 func (driver) Stand(key, owner string, lease time.Duration, p engine.Place, publish string) script.Op {
-	return op(acquire, key, milliseconds(lease), owner, milliseconds(p.Lease), strconv.FormatInt(p.Since, 10),
+	return op(acquire, key, engine.Milliseconds(lease), owner, engine.Milliseconds(p.Lease), strconv.FormatInt(p.Since, 10),
 		flag(p.Renew), flag(p.Mixed), publish, prefix(key))
 }
 
@@ -60,10 +60,6 @@ func op(verb *script.Verb, key string, args ...string) script.Op {
 
 // prefix is the channel of a waiter without its owner.
 func prefix(key string) string { return keys.Channel(key) + ":" }
-
-func milliseconds(d time.Duration) string {
-	return strconv.FormatInt(engine.Milliseconds(d), 10)
-}
 
 func flag(b bool) string {
 	if b {

@@ -47,12 +47,12 @@ func (Driver) Channel(key, _ string) string { return keys.Channel(key) }
 // Acquire takes a free lock, or counts one more hold for the owner that has it:
 // before is the count that it has reached, so executing it twice changes nothing.
 func (Driver) Acquire(key, owner string, lease time.Duration, before int) script.Op {
-	return op(acquire, key, milliseconds(lease), owner, strconv.Itoa(before))
+	return op(acquire, key, engine.Milliseconds(lease), owner, strconv.Itoa(before))
 }
 
 // Renew makes the lease at least that long from now, if the owner still has the lock.
 func (Driver) Renew(key, owner string, lease time.Duration) script.Op {
-	return op(renew, key, milliseconds(lease), owner)
+	return op(renew, key, engine.Milliseconds(lease), owner)
 }
 
 // Release lowers the owner's count to after; at 0 it frees the lock and tells
@@ -71,8 +71,4 @@ func (Driver) Inspect(key, owner string) script.Op { return op(inspect, key, own
 
 func op(verb *script.Verb, key string, args ...string) script.Op {
 	return script.Op{Verb: verb, Keys: []string{key}, Args: args}
-}
-
-func milliseconds(d time.Duration) string {
-	return strconv.FormatInt(engine.Milliseconds(d), 10)
 }
