@@ -20,10 +20,31 @@ type group struct {
 	given  []*engine.Lock // the members, in the order in which they were given
 	err    error          // why no call can be made
 	tracer *tracing.Tracer
+
+	acquire func(ctx context.Context, opts []locking.AcquireOption) (*hold, error) // the kind's own
 }
 
 // Name lists the members: "multi(a, b)".
 func (g *group) Name() string { return g.name }
+
+// Lock waits until enough members are acquired, or ctx ends.
+func (g *group) Lock(ctx context.Context, opts ...locking.AcquireOption) (locking.Hold, error) {
+	h, err := g.acquire(ctx, opts)
+	if err != nil {
+		return nil, fmt.Errorf("acquire %q: %w", g.name, err)
+	}
+	return h, nil
+}
+
+// TryLock waits at most that long for other owners.
+func (g *group) TryLock(ctx context.Context, wait, lease time.Duration) (locking.Hold, error) {
+	return g.Lock(ctx, locking.WithWait(wait), locking.WithLease(lease))
+}
+
+// Do acquires, runs fn with the hold's context and releases.
+func (g *group) Do(ctx context.Context, fn func(context.Context) error, opts ...locking.AcquireOption) error {
+	return engine.Do(ctx, g, fn, opts...)
+}
 
 // open begins a call: a bid for each member, a context that ends with ctx, with the wait,
 // and with each of the clients. End the bids and call done after it.
@@ -112,8 +133,4 @@ func (g *group) possible(deed string) error {
 		return fmt.Errorf("%s %q: %w", deed, g.name, g.err)
 	}
 	return nil
-}
-
-func (g *group) do(ctx context.Context, l locking.Lock, fn func(context.Context) error, opts []locking.AcquireOption) error {
-	return engine.Do(ctx, l, fn, opts...)
 }

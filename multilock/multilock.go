@@ -25,32 +25,15 @@ var _ locking.Lock = (*Multi)(nil)
 // New makes a multi lock; nil traces nothing. What is not possible is told by its first call.
 func New(tracer *tracing.Tracer, locks ...locking.Lock) *Multi {
 	members, err := flatten("a multi lock", locks)
-	return &Multi{
+	l := &Multi{
 		group:   group{kind: "multi", name: nameOf("multi", members, locks), given: members, err: err, tracer: tracer},
 		ordered: inOrder(members),
 	}
+	l.acquire = l.acquireAll
+	return l
 }
 
-// Lock waits until all members are acquired or ctx ends.
-func (l *Multi) Lock(ctx context.Context, opts ...locking.AcquireOption) (locking.Hold, error) {
-	h, err := l.acquire(ctx, opts)
-	if err != nil {
-		return nil, fmt.Errorf("acquire %q: %w", l.name, err)
-	}
-	return h, nil
-}
-
-// TryLock waits at most that long for other owners.
-func (l *Multi) TryLock(ctx context.Context, wait, lease time.Duration) (locking.Hold, error) {
-	return l.Lock(ctx, locking.WithWait(wait), locking.WithLease(lease))
-}
-
-// Do acquires all members, runs fn with the hold's context and releases them.
-func (l *Multi) Do(ctx context.Context, fn func(context.Context) error, opts ...locking.AcquireOption) error {
-	return l.do(ctx, l, fn, opts)
-}
-
-func (l *Multi) acquire(ctx context.Context, opts []locking.AcquireOption) (*hold, error) {
+func (l *Multi) acquireAll(ctx context.Context, opts []locking.AcquireOption) (*hold, error) {
 	ask, bids, wait, done, err := l.open(ctx, l.ordered, opts)
 	if err != nil {
 		return nil, err

@@ -27,32 +27,15 @@ var _ locking.Lock = (*Red)(nil)
 // NewRed makes a quorum lock; nil traces nothing. What is not possible is told by its first call.
 func NewRed(tracer *tracing.Tracer, locks ...locking.Lock) *Red {
 	members, err := quorumMembers(locks)
-	return &Red{
+	l := &Red{
 		group:  group{kind: "red", name: nameOf("red", members, locks), given: members, err: err, tracer: tracer},
 		quorum: len(members)/2 + 1,
 	}
+	l.acquire = l.acquireQuorum
+	return l
 }
 
-// Lock waits until a majority is acquired or ctx ends.
-func (l *Red) Lock(ctx context.Context, opts ...locking.AcquireOption) (locking.Hold, error) {
-	h, err := l.acquire(ctx, opts)
-	if err != nil {
-		return nil, fmt.Errorf("acquire %q: %w", l.name, err)
-	}
-	return h, nil
-}
-
-// TryLock waits at most that long for other owners.
-func (l *Red) TryLock(ctx context.Context, wait, lease time.Duration) (locking.Hold, error) {
-	return l.Lock(ctx, locking.WithWait(wait), locking.WithLease(lease))
-}
-
-// Do acquires a majority, runs fn with the hold's context and releases it.
-func (l *Red) Do(ctx context.Context, fn func(context.Context) error, opts ...locking.AcquireOption) error {
-	return l.do(ctx, l, fn, opts)
-}
-
-func (l *Red) acquire(ctx context.Context, opts []locking.AcquireOption) (*hold, error) {
+func (l *Red) acquireQuorum(ctx context.Context, opts []locking.AcquireOption) (*hold, error) {
 	ctx = renamed(ctx, l.given)
 	ask, bids, wait, done, err := l.open(ctx, l.given, opts)
 	if err != nil {

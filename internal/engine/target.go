@@ -52,7 +52,7 @@ func (e *Engine) checkKey(key string) error {
 
 // Do acquires the lock, runs fn with the hold's context and releases it, also when
 // fn panics.
-func Do(ctx context.Context, l locking.Lock, fn func(context.Context) error, opts ...locking.AcquireOption) (err error) {
+func Do(ctx context.Context, l locker, fn func(context.Context) error, opts ...locking.AcquireOption) (err error) {
 	if fn == nil {
 		return fmt.Errorf("do %q: holdfast: fn is nil", l.Name())
 	}
@@ -71,6 +71,12 @@ func Do(ctx context.Context, l locking.Lock, fn func(context.Context) error, opt
 		}
 	}()
 	return fn(h.Context(ctx))
+}
+
+// A locker is what Do needs of a lock.
+type locker interface {
+	Name() string
+	Lock(ctx context.Context, opts ...locking.AcquireOption) (locking.Hold, error)
 }
 
 // questionLimit bounds questions and ForceUnlock, which wait for nobody.
