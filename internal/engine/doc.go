@@ -8,6 +8,9 @@
 //	owner     who holds in Redis: one id, one hash field, one trust window
 //	hold      one acquisition of an owner: the thing that is unlocked
 //	undo      takes back in the background what an owner may have left in Redis
+//	turn      how an attempt waits: in line before a plain lock (front), or at a place
+//	          in a queue in Redis (place)
+//	bid       one lock's part in the acquisition of several
 //
 // # The trust window
 //
@@ -28,7 +31,10 @@
 //     release says how many holds are left. After the last one the owner's id is
 //     never used again.
 //  2. An attempt whose outcome is unknown is followed by one with a fresh owner.
-//     Only a definite "taken" keeps the id.
+//     Only a definite "taken" keeps the id. A place in a queue keeps it too, because it
+//     is the place; what may still arrive is undone when the owner has left (owner.late).
+//     But not after a call that is all or nothing: a late copy of that could take back
+//     what is a hold by then.
 //  3. What may have been executed is undone: a first acquisition down to 0, a
 //     re-entry down to the holds that there are. "Gone" is not the end of it, the
 //     acquire may still arrive; one lease later it cannot have left anything.
@@ -41,7 +47,8 @@
 //
 // # Lock order
 //
-// undo.mu or owner.mu first, then Engine.mu, then what the watchdog locks within
+// undo.mu, owner.mu or place.mu first, then Engine.mu, then what the watchdog locks within
 // its methods. lines.mu stands alone. Nobody holds one of them while waiting for
-// Redis, and contexts are cancelled outside of them all.
+// Redis. The contexts of a hold are cancelled under owner.mu, so that they agree with
+// Err and Done; who is told of its end (OnEnd) is told outside.
 package engine
