@@ -152,7 +152,7 @@ func ExampleClient_FairLock() {
 			})
 		})
 		for rdb.LLen(ctx, "redisson_lock_queue:{orders}").Val() <= n { // until it is in the queue
-			time.Sleep(time.Millisecond)
+			time.Sleep(time.Millisecond) // Redis tells nobody when the queue grows
 		}
 	}
 	_ = hold.Unlock(ctx)

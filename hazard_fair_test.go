@@ -455,7 +455,7 @@ func TestHazardFairEnteringIsExecutedLate(t *testing.T) {
 			redistest.Eventually(z, patience, "it has been told that it has nothing", func() bool { return z.calls("hdel") > 1 })
 			close(gate)
 			if !free {
-				time.Sleep(2 * readTimeout) // for what comes late
+				time.Sleep(2 * readTimeout) // what comes late comes within the client's own timeout; that it does no harm is seen by waiting
 				z.gone(1500*time.Millisecond, 0)
 				z.mustUnlock(held)
 			}
@@ -521,7 +521,7 @@ func TestHazardFairCancelledAtAnyInstant(t *testing.T) {
 	for _, instant := range instants(150, 300*time.Millisecond) {
 		callers.Go(func() { z.cancelled(z.lock, instant) })
 	}
-	time.Sleep(100 * time.Millisecond) // in the middle of it
+	time.Sleep(100 * time.Millisecond) // the 150 instants lie within 300 ms; the release is to fall among them
 	z.mustUnlock(held)
 	callers.Wait()
 	z.gone(2*time.Second, 0)
