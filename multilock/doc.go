@@ -54,6 +54,10 @@
 // until that is confirmed, or one lease is over. Unlock tries every member, and joins the
 // errors.
 //
+// A client that is closed ends the hold with ErrClosed, whichever member it had. As the work
+// may go on, nothing is released: the members of all clients stay until their leases run
+// out, or Unlock comes before. The same goes for a quorum hold that is left without a majority.
+//
 // # The quorum lock
 //
 // It is the published Redlock algorithm

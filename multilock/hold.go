@@ -74,8 +74,10 @@ func (h *hold) memberEnded(m engine.Held, cause error) {
 	if !over {
 		return
 	}
-	if !errors.Is(cause, locking.ErrClosed) {
-		for _, other := range rest {
+	for _, other := range rest {
+		if errors.Is(cause, locking.ErrClosed) {
+			other.Abandon() // the work may go on: its locks stay as long as those of the closed client
+		} else {
 			other.Drop()
 		}
 	}

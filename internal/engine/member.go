@@ -1,0 +1,91 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/holdfast-go/holdfast/internal/keys"
+)
+
+// What follows is what locks are asked that are members of others: what goes together, what is
+// the same, and in which order they are acquired.
+
+// Together tells whether two locks can be asked for in one Ask.
+func (l *Lock) Together(other *Lock) bool {
+	return l.engine == other.engine && l.engine.sender.Together(l.target.Key, other.target.Key)
+}
+
+// IsDark tells whether the lock's server did not answer a quorum lock's try in time, the
+// last time that it was asked.
+func (l *Lock) IsDark() bool { return l.engine.dark.Load() }
+
+// SetDark notes it.
+func (l *Lock) SetDark(dark bool) { l.engine.dark.Store(dark) }
+
+// Owns tells whether a hold is one of this lock.
+func (l *Lock) Owns(held Held) bool {
+	h, ok := held.(*hold)
+	return ok && h.owner.engine == l.engine && h.owner.target.Key == l.target.Key
+}
+
+// OneClient tells whether two locks are of one client.
+func (l *Lock) OneClient(other *Lock) bool { return l.engine == other.engine }
+
+// Same tells whether two locks are the same one: of one client, one key, one kind.
+func (l *Lock) Same(other *Lock) bool {
+	return l.engine == other.engine && l.target.Key == other.target.Key && l.Kind() == other.Kind()
+}
+
+// Kind is the driver's name.
+func (l *Lock) Kind() string { return l.target.Driver.Kind() }
+
+// Queues tells whether waiters of the lock stand in a queue in Redis.
+func (l *Lock) Queues() bool {
+	_, ok := l.target.Driver.(Queue)
+	return ok
+}
+
+// Impossible is why no call of the lock is possible, or nil.
+func (l *Lock) Impossible() error { return l.target.Err }
+
+// OnClose has f called on a goroutine of its own when the client closes, unless it is
+// stopped before.
+func (l *Lock) OnClose(f func()) (stop func() bool) { return context.AfterFunc(l.engine.life, f) }
+
+// Compare orders locks the same way in all processes that name their servers alike: by
+// server, slot and key.
+func (l *Lock) Compare(other *Lock) int {
+	return compare(l.target, l.engine, other.target, other.engine)
+}
+
+func compare(t *Target, e *Engine, otherT *Target, otherE *Engine) int {
+	if n := strings.Compare(e.place(), otherE.place()); n != 0 {
+		return n
+	}
+	if e.sender.Slots() {
+		if n := keys.Slot(t.Key) - keys.Slot(otherT.Key); n != 0 {
+			return n
+		}
+	}
+	if n := strings.Compare(t.Key, otherT.Key); n != 0 {
+		return n
+	}
+	return strings.Compare(e.config.ID, otherE.config.ID)
+}
+
+// place names the server, or the cluster, as the Redis client was told.
+func (e *Engine) place() string {
+	switch rdb := e.config.Redis.(type) {
+	case *redis.Client:
+		return fmt.Sprintf("%s/%d", rdb.Options().Addr, rdb.Options().DB)
+	case *redis.ClusterClient:
+		addrs := slices.Clone(rdb.Options().Addrs)
+		slices.Sort(addrs)
+		return strings.Join(addrs, ",")
+	}
+	return ""
+}
