@@ -18,6 +18,7 @@ type parliament struct {
 	servers []*redistest.Server
 	proxies []*faultproxy.Proxy
 	lock    holdfast.Lock   // through the proxies
+	members []holdfast.Lock // of that one
 	direct  []holdfast.Lock // each server's, of a client that meets no faults
 }
 
@@ -38,7 +39,7 @@ func newParliament(t *testing.T, n int, opts ...holdfast.Option) *parliament {
 		members = append(members, c.RLock("orders"))
 		p.direct = append(p.direct, client(t, s.Addr()).RLock("orders"))
 	}
-	p.lock = first.RedLock(members...)
+	p.lock, p.members = first.RedLock(members...), members
 	if err := p.lock.Do(within(t), func(context.Context) error { return nil }); err != nil { // the servers learn the scripts
 		t.Fatal(err)
 	}

@@ -3,7 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
-	"slices"
+	"sync"
 	"time"
 
 	"github.com/holdfast-go/holdfast/internal/script"
@@ -14,61 +14,36 @@ import (
 type leaving struct {
 	h       *hold
 	inside  bool // within its trust window
+	turn    bool // its owner's
 	after   int
-	call    *script.Call
+	call    *script.Call // nil until its release is sent
 	share   int
 	settled bool
 	err     error
-
-	turnless bool // something else of its owner hangs
 }
 
 // UnlockAll releases the holds of several locks, those that go together in one call. It
 // returns an error for each, nil or not, once enough of them are released or nothing
 // more can be expected within Unlock's limit. The rest is released in the background.
+//
+// Nobody waits for somebody else: those whose owners are free go out at once, those with a
+// re-entry under way when that is over, and each is sent again by itself if it has to be. An
+// owner's turn is given back as soon as its release is answered, so that no turn is
+// kept while another one is waited for.
 func UnlockAll(ctx context.Context, members []Held, enough int) []error {
-	p := &patience{ctx: context.WithoutCancel(ctx), until: time.Now().Add(unlockLimit)}
-	leavers := make([]*leaving, len(members))
+	x := &exit{
+		p: patience{ctx: context.WithoutCancel(ctx), until: time.Now().Add(unlockLimit)}, patient: enough == len(members), enough: enough,
+		leavers: make([]*leaving, len(members)), news: make(chan report, 3*len(members)),
+	}
 	for i, m := range members {
 		h := m.(*hold)
-		leavers[i] = &leaving{h: h, inside: h.owner.state() == nil}
+		x.leavers[i] = &leaving{h: h, inside: h.owner.state() == nil}
 	}
-	// Turns are taken in the order that is common to all, as Ask takes them, or two calls
-	// for the same owners could wait for each other.
-	for _, l := range slices.SortedStableFunc(slices.Values(leavers), func(a, b *leaving) int {
-		return compare(a.h.owner.target, a.h.owner.engine, b.h.owner.target, b.h.owner.engine)
-	}) {
-		l.prepare(p)
-	}
-	defer func() {
-		for _, l := range leavers {
-			if !l.turnless {
-				l.h.owner.give()
-			}
-		}
-	}()
-	answered := start(leavers)
-	released := 0
-	for _, l := range leavers {
-		if l.settled && l.err == nil {
-			released++
-		}
-	}
-	timer := time.NewTimer(time.Until(p.until))
-	defer timer.Stop()
-	for waiting := answered.n; waiting > 0 && released < enough; waiting-- {
-		select {
-		case l := <-answered.ch:
-			if l.answered(p, enough == len(members)) == nil {
-				released++
-			}
-		case <-timer.C:
-			waiting = 1
-		}
-	}
-	errs := make([]error, len(leavers))
-	for i, l := range leavers {
-		l.settle(errSilent)
+	x.start()
+	x.wait()
+	x.end()
+	errs := make([]error, len(members))
+	for i, l := range x.leavers {
 		if l.err != nil {
 			errs[i] = fmt.Errorf("unlock %q: %w", l.h.Name(), l.err)
 		}
@@ -76,88 +51,188 @@ func UnlockAll(ctx context.Context, members []Held, enough int) []error {
 	return errs
 }
 
-// prepare takes the owner's turn and the hold out of it.
-func (l *leaving) prepare(p *patience) {
-	o := l.h.owner
-	if o.takeWith(p) != nil {
-		l.h.Drop()
-		l.settled, l.err, l.turnless = true, errSilent, true
-		return
-	}
-	var lost bool
-	if l.after, lost = o.leave(l.h); lost {
-		l.settled, l.err = true, locking.ErrLost
-	}
+// An exit is one UnlockAll on its way. One goroutine runs it; what others wait for, they
+// report.
+type exit struct {
+	p       patience
+	patient bool // all are needed: what is not answered is sent again
+	enough  int
+	leavers []*leaving
+	news    chan report // there is room for all that can come
+
+	settled, released int
+
+	limited context.Context // of others; nil: there are none
+	cancel  context.CancelFunc
+	others  sync.WaitGroup // goroutines that wait for a turn, or send again
 }
 
-// answers are those that are expected, as they come.
-type answers struct {
-	ch chan *leaving
-	n  int
+// A report is what has come of one step of a leaving.
+type report struct {
+	l    *leaving
+	step step
+	err  error
 }
 
-// start sends the releases, in one call those that go together.
-func start(leavers []*leaving) answers {
-	a := answers{ch: make(chan *leaving, len(leavers))}
-	var batches [][]*leaving
-next:
-	for _, l := range leavers {
-		if l.settled {
-			continue
+type step uint8
+
+const (
+	turned   step = iota // it has its owner's turn, unless there is an error
+	answered             // its release has come back
+	again                // so have the copies that were sent after it
+)
+
+// start sends those that can go at once.
+func (x *exit) start() {
+	ready := make([]*leaving, 0, len(x.leavers))
+	for _, l := range x.leavers {
+		o := l.h.owner
+		if l.turn = o.tryTake() == nil; !l.turn {
+			ctx := x.within()
+			x.others.Go(func() { x.news <- report{l, turned, o.take(ctx, nil)} }) // ends with the limit, or with end
+		} else if x.begin(l) {
+			ready = append(ready, l)
 		}
-		a.n++
-		for i, batch := range batches {
-			if first := batch[0].h.owner; first.engine == l.h.owner.engine &&
-				first.engine.sender.Server(first.target.Key) == first.engine.sender.Server(l.h.owner.target.Key) {
-				batches[i] = append(batch, l)
-				continue next
+	}
+	x.send(ready)
+}
+
+// within is a context for others, which ends with the limit, or with end.
+func (x *exit) within() context.Context {
+	if x.limited == nil {
+		x.limited, x.cancel = x.p.limited()
+	}
+	return x.limited
+}
+
+// begin takes the hold out of its owner, whose turn it has; false if it is lost.
+func (x *exit) begin(l *leaving) bool {
+	var lost bool
+	if l.after, lost = l.h.owner.leave(l.h); lost {
+		x.over(l, locking.ErrLost)
+	}
+	return !lost
+}
+
+// send sends releases, in one call those that go together.
+func (x *exit) send(ready []*leaving) {
+	for len(ready) > 0 {
+		first := ready[0].h.owner
+		server := first.engine.sender.Server(first.target.Key)
+		var batch, rest []*leaving
+		for _, l := range ready {
+			if o := l.h.owner; o.engine == first.engine && o.engine.sender.Server(o.target.Key) == server {
+				batch = append(batch, l)
+			} else {
+				rest = append(rest, l)
 			}
 		}
-		batches = append(batches, []*leaving{l})
-	}
-	for _, batch := range batches {
+		ready = rest
 		ops := make([]script.Op, len(batch))
 		for i, l := range batch {
 			ops[i], l.share = l.h.owner.releaseOp(l.after), i
 		}
-		call := batch[0].h.owner.engine.sender.Start(ops...)
+		call := first.engine.sender.Start(ops...)
 		for _, l := range batch {
 			l.call = call
 		}
 		call.Then(func(*script.Call) {
 			for _, l := range batch {
-				a.ch <- l // there is room for all
+				x.news <- report{l: l, step: answered}
 			}
 		})
 	}
-	return a
+}
+
+// wait waits until enough are released, nothing is expected any more, or the limit.
+func (x *exit) wait() {
+	timer := time.NewTimer(time.Until(x.p.until))
+	defer timer.Stop()
+	for x.released < x.enough && x.settled < len(x.leavers) {
+		select {
+		case r := <-x.news:
+			x.hear(r)
+		case <-timer.C:
+			return
+		}
+	}
+}
+
+// end stops those who still wait, takes what has come until then, and leaves the rest to
+// the background.
+func (x *exit) end() {
+	if x.limited != nil {
+		x.cancel()
+		x.others.Wait()
+	}
+	x.patient = false
+	for known := true; known; {
+		select {
+		case r := <-x.news:
+			if r.step == turned {
+				r.l.turn = r.err == nil // too late to send anything and wait for it
+			} else {
+				x.hear(r)
+			}
+		default:
+			known = false
+		}
+	}
+	for _, l := range x.leavers {
+		switch {
+		case l.settled:
+		case l.call == nil:
+			l.h.Drop()
+			x.over(l, errSilent)
+		default:
+			x.settle(l, errSilent)
+		}
+	}
+}
+
+func (x *exit) hear(r report) {
+	l := r.l
+	switch {
+	case r.step == again:
+		x.settle(l, r.err)
+	case r.step == answered:
+		x.answered(l)
+	case r.err == nil:
+		if l.turn = true; x.begin(l) {
+			x.send([]*leaving{l})
+		}
+	}
 }
 
 // answered reads the answer to a release. Without a good one it is sent again, if the
 // caller has the patience for it.
-func (l *leaving) answered(p *patience, patient bool) error {
+func (x *exit) answered(l *leaving) {
 	o := l.h.owner
 	answer := l.call.Answers()[l.share]
 	class := script.ClassOf(answer.Err)
-	var err error
 	switch {
 	case class == script.Done:
-		err = o.told(answer, l.after, l.inside, false)
-	case patient && class != script.Refused:
-		p.waited = true
-		err = o.release(p, l.after, l.inside, class == script.Unknown)
+		x.settle(l, o.told(answer, l.after, l.inside, false))
+	case x.patient && class != script.Refused:
+		p := &patience{ctx: x.within(), until: x.p.until, waited: true}
+		x.others.Go(func() { // ends with the limit, or with end
+			x.news <- report{l, again, o.release(p, l.after, l.inside, class == script.Unknown)}
+		})
 	default:
-		err = answer.Err
+		x.settle(l, answer.Err)
 	}
-	l.settle(err)
-	return l.err
 }
 
-// settle ends the hold, once.
-func (l *leaving) settle(err error) {
-	if l.settled {
-		return
+// settle ends the hold as its release ended.
+func (x *exit) settle(l *leaving, err error) { x.over(l, l.h.released(l.after, err)) }
+
+func (x *exit) over(l *leaving, err error) {
+	l.settled, l.err = true, err
+	x.settled++
+	if err == nil {
+		x.released++
 	}
-	l.settled = true
-	l.err = l.h.released(l.after, err)
+	if l.turn {
+		l.h.owner.give()
+	}
 }
