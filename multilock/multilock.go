@@ -18,6 +18,7 @@ import (
 type Multi struct {
 	group
 	ordered []*engine.Lock // as they are acquired
+	slots   bool           // by slot, where a member's server was known to be a cluster
 }
 
 var _ locking.Lock = (*Multi)(nil)
@@ -28,13 +29,14 @@ func New(tracer *tracing.Tracer, locks ...locking.Lock) *Multi {
 	l := &Multi{
 		group:   group{kind: "multi", name: nameOf("multi", members, locks), given: members, err: err, tracer: tracer},
 		ordered: inOrder(members),
+		slots:   slices.ContainsFunc(members, (*engine.Lock).Slots),
 	}
 	l.acquire = l.acquireAll
 	return l
 }
 
 func (l *Multi) acquireAll(ctx context.Context, opts []locking.AcquireOption) (*hold, error) {
-	ask, bids, wait, done, err := l.open(ctx, l.ordered, opts)
+	ask, bids, wait, done, err := l.open(ctx, l.order(), opts)
 	if err != nil {
 		return nil, err
 	}
@@ -47,6 +49,15 @@ func (l *Multi) acquireAll(ctx context.Context, opts []locking.AcquireOption) (*
 	h, err := a.run()
 	end(h, bids[0].Lease(), err)
 	return h, err
+}
+
+// order is the order of acquisition. A server that turned out to be a cluster, behind a
+// proxy, has slots to order by that were not known when the lock was made.
+func (l *Multi) order() []*engine.Lock {
+	if l.slots == slices.ContainsFunc(l.given, (*engine.Lock).Slots) {
+		return l.ordered
+	}
+	return inOrder(l.given)
 }
 
 // An acquisition is one call of Lock on its way.
@@ -89,6 +100,8 @@ func (a *acquisition) run() (*hold, error) {
 		switch {
 		case err == nil && busy == nil:
 			return a.hold()
+		case errors.Is(err, script.ErrSplit):
+			continue // nothing was executed; the batches are others by now
 		case busy != nil && a.single:
 			return nil, locking.ErrNotAcquired
 		case busy != nil:

@@ -30,7 +30,7 @@ func (f *front) heard(v []int64, err error, c sentCopy) {
 	e := f.a.engine
 	switch {
 	case err != nil:
-		if classOf(err) == script.NotExecuted && !errors.Is(err, script.ErrUndone) {
+		if classOf(err) == script.NotExecuted && !errors.Is(err, script.ErrUndone) && !errors.Is(err, script.ErrSplit) {
 			e.lines.learn(f.line, false, err)
 		}
 	case v[0] == done:

@@ -19,6 +19,9 @@ func (l *Lock) Together(other *Lock) bool {
 	return l.engine == other.engine && l.engine.sender.Together(l.target.Key, other.target.Key)
 }
 
+// Slots tells whether the lock's server is known to be a cluster.
+func (l *Lock) Slots() bool { return l.engine.sender.Slots() }
+
 // IsDark tells whether the lock's server did not answer a quorum lock's try in time, the
 // last time that it was asked.
 func (l *Lock) IsDark() bool { return l.engine.dark.Load() }

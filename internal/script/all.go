@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+
+	"github.com/holdfast-go/holdfast/internal/keys"
 )
 
 // A Pair is an operation of an All, and the one that takes it back. Both have the keys
@@ -30,6 +32,33 @@ func All(pairs []Pair) Op {
 // ErrUndone: nothing of this operation is left, because another one of its All was not
 // possible. Its class is NotExecuted.
 var ErrUndone = errors.New("holdfast: taken back with the others")
+
+// ErrSplit: nothing of an All was executed, because its operations are in several slots. To
+// be asked again in parts (Together). Its class is NotExecuted.
+var ErrSplit = errors.New("holdfast: the keys are in several slots of a cluster")
+
+// crossed is what an operation is told that Redis refused with CROSSSLOT. If it is an All it may
+// have been made before anybody knew that slots matter. Otherwise the keys of one lock are
+// in several slots, which no other way of asking can change.
+func crossed(op *Op, err error) error {
+	if op.Verb == all && len(slots(op)) > 1 {
+		return ErrSplit
+	}
+	return fmt.Errorf("%w: %q", err, op.Keys)
+}
+
+// slots are those of the operations of an All, each by its first key.
+func slots(op *Op) map[int]bool {
+	found := map[int]bool{}
+	for key, arg := 0, 0; arg+4 < len(op.Args) && key < len(op.Keys); {
+		found[keys.Slot(op.Keys[key])] = true
+		nkeys, _ := strconv.Atoi(op.Args[arg+2])
+		ndo, _ := strconv.Atoi(op.Args[arg+3])
+		nundo, _ := strconv.Atoi(op.Args[arg+4])
+		key, arg = key+nkeys, arg+5+ndo+nundo
+	}
+	return found
+}
 
 // Shares splits the answer to an All of n operations into theirs. If one of them was not
 // possible, that one has its answer and the others ErrUndone. An error is everybody's.
@@ -65,7 +94,7 @@ func (a Answer) split(failed int, shares []Answer) error {
 			i = failed - 1
 		}
 		reply, ok := share.([]any)
-		if !ok {
+		if !ok || failed > 0 && len(reply) > 0 && reply[0] == int64(1) { // one that failed does not say that it was done
 			return fmt.Errorf("%w: %v", errReply, a.Reply)
 		}
 		shares[i] = Answer{Reply: reply}

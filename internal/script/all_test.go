@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -131,11 +132,38 @@ func TestSharesOfForeignAnswers(t *testing.T) {
 		{Reply: []any{int64(-1), []any{int64(1)}}},
 		{Reply: []any{int64(1)}},
 		{Reply: []any{int64(0), "a", "b"}},
+		{Reply: []any{int64(1), []any{int64(1), int64(1)}}}, // failed, and done
 	} {
 		for i, share := range answer.Shares(2) {
 			if share.Err == nil || errors.Is(share.Err, ErrUndone) || answer.Err != nil && !errors.Is(share.Err, boom) {
 				t.Errorf("share %d of %v: got %v, want an error that says so", i+1, answer, share)
 			}
 		}
+	}
+}
+
+// Through a proxy a cluster looks like one server until it says CROSSSLOT, and that to
+// everybody who is in the call: an All of one slot is done all the same, and one of several
+// is to be asked again in parts. Only who has keys of his own in two slots is refused.
+func TestAllAmongOthersInSeveralSlots(t *testing.T) {
+	rdb := redistest.StartCluster(t, 1, 0).Nodes[0].Client(t)
+	s := NewSender(rdb, groups)
+	t.Cleanup(s.Close)
+	there := Pair{Do: op(take, "{other}diary", "b", "1"), Undo: op(back, "{other}diary", "b", "", "")}
+	torn := Pair{Do: op(take, diary, "c", "1"), Undo: op(back, diary, "c", "", "")}
+	torn.Do.Keys = append(torn.Do.Keys, "{other}queue")
+	for range 2 { // when it is not known yet that slots matter, and when it is
+		got := answers(t, s.Start(op(add, "elsewhere", ""), All([]Pair{pair("a", "1"), pair("a", "1")}), All([]Pair{pair("a", "1"), there}), All([]Pair{torn})))
+		wantShares(t, got[1], []string{"[1 a] <nil>", "[1 a] <nil>"})
+		if err := got[2].Err; !errors.Is(err, ErrSplit) || ClassOf(err) != NotExecuted {
+			t.Errorf("several slots: got %v of class %v, want ErrSplit", err, ClassOf(err))
+		}
+		if err := got[3].Err; ClassOf(err) != Refused || !strings.Contains(err.Error(), "{other}queue") || !strings.Contains(err.Error(), "CROSSSLOT") {
+			t.Errorf("one lock in two slots: got %v of class %v, want a refusal that names its keys", err, ClassOf(err))
+		}
+		wantWrote(t, rdb, []string{"take a", "take a"})
+	}
+	if !s.Slots() {
+		t.Error("the sender has not learned to split by slot")
 	}
 }

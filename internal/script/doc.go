@@ -26,7 +26,8 @@
 //
 // On a cluster the lanes are kept for each node, and a call is a pipeline with one
 // EVALSHA a slot. A plain client may talk to a cluster through a proxy: from the
-// first CROSSSLOT answer on (nothing was executed) it splits by slot too.
+// first CROSSSLOT answer on (nothing was executed) it splits by slot too. An All of
+// several slots is refused then with ErrSplit, and asked for in parts.
 //
 // # What is never done
 //

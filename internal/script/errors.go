@@ -59,7 +59,7 @@ func ClassOf(err error) Class {
 		return Refused
 	case errors.Is(err, redis.ErrClosed), errors.As(err, &certificate), errors.As(err, &plaintext):
 		return Refused
-	case errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrPoolExhausted), errors.Is(err, ErrUndone):
+	case errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrPoolExhausted), errors.Is(err, ErrUndone), errors.Is(err, ErrSplit):
 		return NotExecuted
 	case errors.As(err, &dial) && dial.Op == "dial":
 		return NotExecuted

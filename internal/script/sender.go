@@ -149,8 +149,9 @@ func (s *Sender) exchange(parcels []parcel) (again []parcel) {
 		case redis.HasErrorPrefix(err, "CROSSSLOT") && several:
 			s.bySlot.Store(true)
 			again = append(again, one(p)...)
-		case redis.HasErrorPrefix(err, "CROSSSLOT") && p.units[0].op.Verb == all && !s.bySlot.Swap(true):
-			p.units[0].answer.Err = ErrUndone // to be asked again, slot by slot
+		case redis.HasErrorPrefix(err, "CROSSSLOT"):
+			s.bySlot.Store(true)
+			p.units[0].answer.Err = crossed(p.units[0].op, err)
 		case redis.HasErrorPrefix(err, "TRYAGAIN") && several:
 			again = append(again, one(p)...) // a slot on the move serves single keys
 		default:
