@@ -337,3 +337,30 @@ func TestALostReplyOfAMember(t *testing.T) {
 		empty(t, p.servers...)
 	}
 }
+
+// Unlock does not wait for the minority, and yet releases each member with one call: what is
+// not confirmed when it returns is on its way already.
+func TestUnlockReleasesEachMemberOnce(t *testing.T) {
+	p := newParliament(t, 5)
+	var monitors []func() []string
+	for _, s := range p.servers {
+		monitors = append(monitors, s.Monitor(t))
+	}
+	const pairs = 20
+	for range pairs {
+		unlock(t, lock(t, p.lock))
+	}
+	empty(t, p.servers...)
+	calls := 0
+	for _, monitor := range monitors {
+		for _, line := range monitor() {
+			if strings.HasPrefix(strings.ToLower(line), `"evalsha"`) {
+				calls++
+			}
+		}
+	}
+	// Where the machine stood still for a while a release may have been sent again.
+	if most := pairs*2*len(p.servers) + pairs/2; calls > most {
+		t.Errorf("got %d calls for %d pairs on %d servers, want at most %d", calls, pairs, len(p.servers), most)
+	}
+}

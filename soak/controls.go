@@ -62,7 +62,7 @@ if after > 0 then
 		caught: []string{checkOverlap, checkLoss}, // its hold is freed under it, whether somebody else came in or not
 	}, {
 		name:   "no compensation",
-		edits:  []edit{{"internal/engine/undo.go", "	e.undos.add()\n	u.send()\n", "	e.undos.add()\n	u.end()\n"}},
+		edits:  []edit{{"internal/engine/undo.go", "	u.send(now)\n", "	u.end()\n"}},
 		round:  round{Load: map[string]int{"hot": 4}, Rate: 6, Faults: []string{}, Duration: 12 * time.Second},
 		caught: []string{checkStall},
 	}, {

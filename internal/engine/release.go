@@ -103,6 +103,19 @@ func (h *hold) released(after int, err error) error {
 	return err
 }
 
+// leftBehind ends the hold without the answer to its release, which is on its way, and
+// mostly answered in a moment: another one is sent only if it is not.
+func (h *hold) leftBehind(after int, release *script.Call, share int) error {
+	o := h.owner
+	if after > 0 || o.hasLate() {
+		return h.released(after, errSilent)
+	}
+	h.left()
+	o.engine.undoUnless(o, release, share)
+	o.retire(locking.ErrUnlocked)
+	return errSilent
+}
+
 // hasLate tells whether something may still be executed that takes the lock anew.
 func (o *owner) hasLate() bool {
 	o.mu.Lock()

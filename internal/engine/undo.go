@@ -34,7 +34,8 @@ type undo struct {
 
 const (
 	firstPause   = 20 * time.Millisecond
-	longestPause = 5 * time.Second // also for a lease of hours
+	answerPause  = 100 * time.Millisecond // for the answer to a release that is on its way
+	longestPause = 5 * time.Second        // also for a lease of hours
 )
 
 // A sentCopy is one copy of an acquire on its way: a call of its own, or a share of an
@@ -58,32 +59,47 @@ func (c sentCopy) answer() script.Answer {
 func (e *Engine) undo(o *owner, copies ...sentCopy) {
 	now := time.Now()
 	o.mu.Lock()
-	lease, held := o.lease, !o.renewed.IsZero()
+	held := !o.renewed.IsZero()
 	var late []sentCopy
 	if len(o.holds) == 0 {
 		late, o.late = o.late, nil
 	}
 	o.mu.Unlock()
 	copies = append(copies, late...)
-	u := &undo{
-		owner: o, until: now.Add(lease), pause: firstPause, longest: min(max(time.Second, lease/60), longestPause),
-		held: held && len(late) == 0, anew: len(late) > 0, open: len(copies),
-	}
+	u := e.newUndo(o)
+	u.held, u.anew, u.open = held && len(late) == 0, len(late) > 0, len(copies)
 	if len(copies) == 0 || u.anew {
 		u.since = now // what was executed, was executed before
 	}
-	e.undos.add()
-	u.send()
+	u.send(now)
 	for _, c := range copies {
 		c.call.Then(func(*script.Call) { u.returned(c.answer()) })
 	}
 }
 
-// send has the watchdog send a release now.
-func (u *undo) send() {
+// undoUnless is the undo of an owner whose release is on its way: another one is sent only
+// if that one is not answered soon, or not well.
+func (e *Engine) undoUnless(o *owner, release *script.Call, share int) {
+	u := e.newUndo(o)
+	u.held, u.pause = true, answerPause
+	u.send(time.Now().Add(u.pause))
+	release.Then(func(*script.Call) { u.Renewed(release.Answers()[share], release.Sent()) })
+}
+
+// newUndo makes one that lasts for a lease from now, and counts it in.
+func (e *Engine) newUndo(o *owner) *undo {
+	o.mu.Lock()
+	lease := o.lease
+	o.mu.Unlock()
+	e.undos.add()
+	return &undo{owner: o, until: time.Now().Add(lease), pause: firstPause, longest: min(max(time.Second, lease/60), longestPause)}
+}
+
+// send has the watchdog send the first release at that time.
+func (u *undo) send(at time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.schedule(time.Now())
+	u.schedule(at)
 }
 
 // schedule has the watchdog send a release at that time, and further copies after

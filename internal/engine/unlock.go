@@ -185,7 +185,7 @@ func (x *exit) end() {
 			l.h.Drop()
 			x.over(l, errSilent)
 		default:
-			x.settle(l, errSilent)
+			x.over(l, l.h.leftBehind(l.after, l.call, l.share))
 		}
 	}
 }
