@@ -6,10 +6,10 @@ local owner, before = ARGV[2], tonumber(ARGV[3])
 if not string.match(ARGV[1], '^[1-9]%d*$') or #ARGV[1] > 12 then
   return redis.error_reply('ERR lease must be a whole number of milliseconds of at most 12 digits, got ' .. ARGV[1])
 end
-local lease = tonumber(ARGV[1])
+local lease = ARGV[1] -- a string as it came: Redis takes time to write a number of Lua's
 
 if before == 0 and redis.call('EXISTS', KEYS[1]) == 0 then
-  redis.call('HSET', KEYS[1], owner, 1)
+  redis.call('HSET', KEYS[1], owner, '1')
   local set = redis.pcall('PEXPIRE', KEYS[1], lease)
   if type(set) == 'table' and set.err then
     redis.call('DEL', KEYS[1]) -- refused, by an ACL say: a lock without a lease would be immortal
@@ -25,7 +25,7 @@ if count then
   if not tonumber(count) then return redis.error_reply('ERR hash value is not an integer') end
   count = math.max(tonumber(count), before + 1)
   redis.call('HSET', KEYS[1], owner, count)
-  if redis.call('PTTL', KEYS[1]) < lease then redis.call('PEXPIRE', KEYS[1], lease) end
+  if redis.call('PTTL', KEYS[1]) < tonumber(lease) then redis.call('PEXPIRE', KEYS[1], lease) end
   return {1, count}
 end
 
