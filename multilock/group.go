@@ -58,31 +58,35 @@ func (g *group) open(ctx context.Context, members []*engine.Lock, opts []locking
 	if ctx == nil {
 		return ask, nil, nil, nil, errors.New("holdfast: ctx is nil")
 	}
-	var cleanup []func()
-	done = func() {
-		for _, f := range slices.Backward(cleanup) {
-			f()
-		}
-	}
+	unbound := context.CancelFunc(func() {})
 	wait = ctx
 	if ask.Bounded && ask.Wait > 0 {
-		bounded, cancel := context.WithTimeout(wait, ask.Wait)
-		cleanup = append(cleanup, cancel)
-		wait = bounded
+		wait, unbound = context.WithTimeout(wait, ask.Wait)
 	}
-	closing, cancel := context.WithCancelCause(wait)
-	cleanup = append(cleanup, func() { cancel(nil) })
-	wait = closing
-	for _, m := range members {
-		stop := m.OnClose(func() { cancel(locking.ErrClosed) })
-		cleanup = append(cleanup, func() { stop() })
+	wait, cancel := context.WithCancelCause(wait)
+	closed := func() { cancel(locking.ErrClosed) }
+	bids = make([]*engine.Bid, 0, len(members))
+	stops := make([]func() bool, 0, len(members)) // one a client
+	done = func() {
+		for _, b := range slices.Backward(bids) {
+			b.End()
+		}
+		for _, stop := range stops {
+			stop()
+		}
+		cancel(nil)
+		unbound()
+	}
+	for i, m := range members {
+		if !slices.ContainsFunc(members[:i], m.OneClient) {
+			stops = append(stops, m.OnClose(closed))
+		}
 		b, err := m.NewBid(ctx, wait, ask)
 		if err != nil {
 			done()
 			return ask, nil, nil, nil, err
 		}
 		bids = append(bids, b)
-		cleanup = append(cleanup, b.End)
 	}
 	return ask, bids, wait, done, nil
 }

@@ -58,7 +58,11 @@ func (Driver) Renew(key, owner string, lease time.Duration) script.Op {
 // Release lowers the owner's count to after; at 0 it frees the lock and tells
 // the waiters with publish (PUBLISH or SPUBLISH).
 func (Driver) Release(key, owner string, after int, publish string) script.Op {
-	return op(release, key, owner, strconv.Itoa(after), publish, keys.Channel(key))
+	channel := ""
+	if publish != "" {
+		channel = keys.Channel(key)
+	}
+	return op(release, key, owner, strconv.Itoa(after), publish, channel)
 }
 
 // Force frees the lock whoever holds it.

@@ -257,10 +257,7 @@ func (a *attempt) try(t asker) (*hold, error) {
 	e := a.engine
 	a.span.Attempt()
 	call, answer := e.exchange(a.wait, t.op(), e.closed)
-	v, err := answer.Ints(2)
-	if err == nil {
-		v, err = answer.Ints(len(answer.Reply))
-	}
+	v, err := answer.Numbers(2)
 	t.heard(v, err, sentCopy{call: call})
 	switch {
 	case err != nil:
@@ -388,6 +385,9 @@ func ClassOf(err error) script.Class { return classOf(err) }
 
 // classOf is script.ClassOf that knows an operation withdrawn in time.
 func classOf(err error) script.Class {
+	if err == nil {
+		return script.Done
+	}
 	var n notSent
 	if errors.As(err, &n) {
 		return script.NotExecuted

@@ -323,10 +323,7 @@ func (b *Bid) back() script.Op {
 
 // heard takes the bid's share of the answer: taken by somebody else, or an error.
 func (b *Bid) heard(answer script.Answer, c sentCopy) (taken bool, err error) {
-	v, err := answer.Ints(2)
-	if err == nil {
-		v, err = answer.Ints(len(answer.Reply))
-	}
+	v, err := answer.Numbers(2)
 	if b.owner != nil {
 		switch {
 		case classOf(err) == script.Unknown:

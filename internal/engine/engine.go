@@ -46,6 +46,7 @@ type Engine struct {
 	clock    clock
 	number   atomic.Uint64
 	began    time.Time   // together counts from here
+	place    string      // names the server, see placeOf
 	dark     atomic.Bool // see Lock.IsDark
 
 	unanswered, lost seldom // what may happen to many locks at once
@@ -71,6 +72,7 @@ func New(config Config) *Engine {
 		closed: life.Done(),
 		owners: map[*owner]struct{}{},
 		began:  time.Now(),
+		place:  placeOf(config.Redis),
 	}
 	e.number.Store(config.FirstOwner - 1)
 	e.lines.m = map[string]*line{}

@@ -66,7 +66,7 @@ func (l *Lock) Compare(other *Lock) int {
 }
 
 func compare(t *Target, e *Engine, otherT *Target, otherE *Engine) int {
-	if n := strings.Compare(e.place(), otherE.place()); n != 0 {
+	if n := strings.Compare(e.place, otherE.place); n != 0 {
 		return n
 	}
 	if e.sender.Slots() {
@@ -80,9 +80,9 @@ func compare(t *Target, e *Engine, otherT *Target, otherE *Engine) int {
 	return strings.Compare(e.config.ID, otherE.config.ID)
 }
 
-// place names the server, or the cluster, as the Redis client was told.
-func (e *Engine) place() string {
-	switch rdb := e.config.Redis.(type) {
+// placeOf names the server, or the cluster, as the Redis client was told.
+func placeOf(rdb redis.UniversalClient) string {
+	switch rdb := rdb.(type) {
 	case *redis.Client:
 		return fmt.Sprintf("%s/%d", rdb.Options().Addr, rdb.Options().DB)
 	case *redis.ClusterClient:

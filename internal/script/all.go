@@ -3,7 +3,6 @@ package script
 import (
 	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/holdfast-go/holdfast/internal/keys"
 )
@@ -19,12 +18,9 @@ var all = &Verb{Name: "all"}
 // does not answer {1, ...}; then those before it are taken back in reverse, within the
 // same script. All keys must be in one slot. Shares reads the answer.
 func All(pairs []Pair) Op {
-	op := Op{Verb: all}
-	for _, p := range pairs {
-		op.Keys = append(op.Keys, p.Do.Keys...)
-		op.Args = append(op.Args, p.Do.Verb.Name, p.Undo.Verb.Name,
-			strconv.Itoa(len(p.Do.Keys)), strconv.Itoa(len(p.Do.Args)), strconv.Itoa(len(p.Undo.Args)))
-		op.Args = append(append(op.Args, p.Do.Args...), p.Undo.Args...)
+	op := Op{Verb: all, Keys: make([]string, 0, len(pairs)), pairs: pairs}
+	for i := range pairs {
+		op.Keys = append(op.Keys, pairs[i].Do.Keys...)
 	}
 	return op
 }
@@ -50,12 +46,8 @@ func crossed(op *Op, err error) error {
 // slots are those of the operations of an All, each by its first key.
 func slots(op *Op) map[int]bool {
 	found := map[int]bool{}
-	for key, arg := 0, 0; arg+4 < len(op.Args) && key < len(op.Keys); {
-		found[keys.Slot(op.Keys[key])] = true
-		nkeys, _ := strconv.Atoi(op.Args[arg+2])
-		ndo, _ := strconv.Atoi(op.Args[arg+3])
-		nundo, _ := strconv.Atoi(op.Args[arg+4])
-		key, arg = key+nkeys, arg+5+ndo+nundo
+	for i := range op.pairs {
+		found[keys.Slot(op.pairs[i].Do.Keys[0])] = true
 	}
 	return found
 }

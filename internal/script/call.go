@@ -10,6 +10,27 @@ type Op struct {
 	Verb *Verb
 	Keys []string // at least one; all in one slot
 	Args []string
+
+	pairs []Pair // of an All, in place of Args
+}
+
+// size is the number of its arguments.
+func (op *Op) size() int {
+	n := len(op.Args)
+	for i := range op.pairs {
+		n += 5 + len(op.pairs[i].Do.Args) + len(op.pairs[i].Undo.Args)
+	}
+	return n
+}
+
+// appendArgs writes its arguments as dispatch.lua reads them.
+func (op *Op) appendArgs(args []any) []any {
+	for i := range op.pairs {
+		do, undo := &op.pairs[i].Do, &op.pairs[i].Undo
+		args = append(args, do.Verb.Name, undo.Verb.Name, len(do.Keys), len(do.Args), len(undo.Args))
+		args = appendAll(appendAll(args, do.Args), undo.Args)
+	}
+	return appendAll(args, op.Args)
 }
 
 // An Answer is what became of one operation.
@@ -17,6 +38,9 @@ type Answer struct {
 	Reply []any // what the script returned
 	Err   error // the operation's own error, or its call's; ClassOf tells what it means
 }
+
+// Numbers returns all of a reply of at least n numbers, as Ints does.
+func (a Answer) Numbers(n int) ([]int64, error) { return a.Ints(max(n, len(a.Reply))) }
 
 // Ints returns the first n numbers of the reply, and an error when the reply is
 // anything else: a foreign server must not make us panic or guess.

@@ -39,14 +39,15 @@ const moved = "Script attempted to access a non local key"
 // executed: each script checks its arguments before its first write, and Redis
 // refuses either the whole script or its first write. (But for moved.)
 func ClassOf(err error) Class {
+	if err == nil {
+		return Done
+	}
 	var (
 		dial        *net.OpError
 		certificate *tls.CertificateVerificationError
 		plaintext   tls.RecordHeaderError
 	)
 	switch {
-	case err == nil:
-		return Done
 	case isReply(err):
 		for _, prefix := range passing {
 			if redis.HasErrorPrefix(err, prefix) {

@@ -213,7 +213,7 @@ func (s *Sender) args(p parcel) []any {
 	nkeys, nargs := 0, 1
 	for _, u := range p.units {
 		nkeys += len(u.op.Keys)
-		nargs += len(u.op.Args) + 3
+		nargs += u.op.size() + 3
 	}
 	args := make([]any, 0, 3+nkeys+nargs)
 	if p.text {
@@ -221,17 +221,17 @@ func (s *Sender) args(p parcel) []any {
 	} else {
 		args = append(args, "evalsha", s.program.sha)
 	}
-	args = append(args, strconv.Itoa(nkeys))
+	args = append(args, nkeys)
 	for _, u := range p.units {
 		args = appendAll(args, u.op.Keys)
 	}
 	if len(p.units) == 1 {
 		op := p.units[0].op
-		return append(appendAll(args, op.Args), op.Verb.Name)
+		return append(op.appendArgs(args), op.Verb.Name)
 	}
 	for _, u := range p.units {
-		args = append(args, u.op.Verb.Name, strconv.Itoa(len(u.op.Keys)), strconv.Itoa(len(u.op.Args)))
-		args = appendAll(args, u.op.Args)
+		args = append(args, u.op.Verb.Name, len(u.op.Keys), u.op.size())
+		args = u.op.appendArgs(args)
 	}
 	return append(args, "")
 }
