@@ -29,6 +29,7 @@ type hold struct {
 	unlocked chan struct{} // made by the first Unlock, closed when that is over
 	span     tracing.Hold
 	ended    func() // told of the end
+	kept     bool   // a keeper looks after it
 }
 
 var _ locking.Hold = (*hold)(nil)

@@ -33,7 +33,7 @@ func (r *race) keeper() *keeper {
 // keep has a keeper look after the hold until it ends.
 func (h *hold) keep(k *keeper) {
 	h.mu.Lock()
-	h.ended = k.stop
+	h.ended, h.kept = k.stop, true
 	over := h.life.Err != nil
 	h.mu.Unlock()
 	k.mu.Lock()
@@ -68,12 +68,21 @@ func (k *keeper) look(h *hold) {
 	}
 }
 
-// follows tells whether a member is to be got by the hold that this one was re-entered
-// from: then it is re-entered too, or it would be taken from each other.
+// follows tells whether a member is to be got by a hold that this one was re-entered
+// from: then it is re-entered too, or it would be taken from each other. A hold without a
+// keeper gets nothing, and is not waited for.
 func (k *keeper) follows(m *engine.Lock) bool {
 	return slices.ContainsFunc(carried(k.names), func(outer *hold) bool {
-		return slices.ContainsFunc(outer.group.given, m.Same) && outer.Err() == nil && !outer.has(m)
+		return slices.ContainsFunc(outer.group.given, m.Same) && outer.isKept() && !outer.has(m)
 	})
+}
+
+// isKept tells whether a keeper looks after the hold.
+func (h *hold) isKept() bool {
+	h.look()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.kept && h.life.Err == nil && !h.leaving
 }
 
 func (k *keeper) fetch(h *hold, m *engine.Lock) {

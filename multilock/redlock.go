@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/holdfast-go/holdfast/internal/engine"
 	"github.com/holdfast-go/holdfast/internal/script"
 	"github.com/holdfast-go/holdfast/locking"
@@ -117,7 +119,9 @@ func (r *race) run() (*hold, error) {
 		if r.single {
 			return nil, r.ended(told, last)
 		}
-		r.span.Waiting()
+		if contended {
+			r.span.Waiting()
+		}
 		if !r.pause(res, contended && res.won == 0, tries) {
 			return nil, r.ended(told, res.err(r))
 		}
@@ -204,6 +208,7 @@ type try struct {
 	taken   []*engine.Bid
 	errs    []error
 	refused error
+	stale   bool // a majority, but with no validity left
 	left    int  // members that have not answered
 	lit     int  // of those, the ones that answered the last time
 	over    bool // decided
@@ -218,7 +223,8 @@ type outcome struct {
 	won     int
 	taken   []*engine.Bid
 	errs    []error
-	silent  int // members that had not answered
+	silent  int  // members that had not answered
+	stale   bool // a majority said yes, with no validity left
 	took    time.Duration
 }
 
@@ -269,7 +275,7 @@ func (r *race) try() outcome {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return outcome{t.hold, t.refused, len(t.won), slices.Clone(t.taken), slices.Clone(t.errs), t.left, time.Since(t.start)}
+	return outcome{t.hold, t.refused, len(t.won), slices.Clone(t.taken), slices.Clone(t.errs), t.left, t.stale, time.Since(t.start)}
 }
 
 // ask asks one member. One that is silent for the whole limit is dark from then on,
@@ -344,9 +350,7 @@ func (t *try) finish() {
 		}
 		return
 	}
-	if len(t.won) >= red.quorum {
-		t.errs = append(t.errs, engine.ErrLate)
-	}
+	t.stale = len(t.won) >= red.quorum
 	for _, err := range t.errs {
 		if errors.Is(err, locking.ErrLost) {
 			t.refused = err
@@ -380,14 +384,30 @@ func (t *try) inOrder() (won []engine.Held) {
 	return won
 }
 
-// err tells what went wrong where nobody else has the lock.
+// err tells what went wrong where nobody else has the lock: how many answered, and what the others
+// said or did not say.
 func (o outcome) err(r *race) error {
 	errs, n := o.errs, len(r.runners)
-	answered := n - len(errs) - o.silent
+	answered := n - o.silent
+	for _, err := range errs {
+		if !spoke(err) {
+			answered--
+		}
+	}
 	if o.silent > 0 {
 		errs = append(errs, fmt.Errorf("%d did not answer in time", o.silent))
 	}
-	return fmt.Errorf("holdfast: %d of %d servers answered, a majority is needed: %w", answered, n, errors.Join(errs...))
+	if o.stale {
+		errs = append(errs, engine.ErrLate)
+	}
+	return fmt.Errorf("holdfast: %d of %d servers answered, %d with yes, a majority is needed: %w", answered, n, o.won, errors.Join(errs...))
+}
+
+// spoke tells whether an error is what Redis said, or what it said came too late; otherwise it
+// was silent.
+func spoke(err error) bool {
+	var reply redis.Error
+	return errors.As(err, &reply) || errors.Is(err, engine.ErrLate)
 }
 
 // ForceUnlock frees all members that answer, and tells whether any was held. It fails
