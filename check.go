@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/holdfast-go/holdfast/fairlock"
 	"github.com/holdfast-go/holdfast/rlock"
 )
 
@@ -22,7 +23,8 @@ const checkLimit = 10 * time.Second
 // (6.2 or later), that they are masters, that they evict no keys, and that this
 // user may run every script, subscribe and publish. For that it runs the life of
 // a lock on a name of its own, "holdfast-check-<uuid>" after the name mapper, so the
-// user's ACL must allow that key and its channel. It leaves no key behind.
+// user's ACL must allow that key and its channel. The rights of fair locks are tried if this client
+// has made one before: make your locks, which sends nothing, then call Check. It leaves no key behind.
 //
 // The error joins all that is wrong, each in one sentence. What this user may not
 // ask (INFO) is passed over. Bounded by ctx, and by 10 seconds.
@@ -39,6 +41,12 @@ func (c *Client) Check(ctx context.Context) error {
 	if err == nil {
 		name := "holdfast-check-" + uuid.NewString()
 		err = rlock.New(c.engine, name, c.mapper(name)).Check(ctx)
+		if c.fair.Load() {
+			name := "holdfast-check-" + uuid.NewString()
+			if fair := fairlock.New(c.engine, name, c.mapper(name)).Check(ctx); fair != nil {
+				err = errors.Join(err, fmt.Errorf("fair lock: %w", fair))
+			}
+		}
 	}
 	if err := errors.Join(unsuitable, err); err != nil {
 		return fmt.Errorf("check: %w", err)

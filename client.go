@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"slices"
+	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 
@@ -43,6 +44,7 @@ type Client struct {
 	tracer *tracing.Tracer
 	mapper func(string) string
 	rdb    redis.UniversalClient
+	fair   atomic.Bool // it has made a fair lock: Check tries its rights too
 }
 
 // New makes a client that sends through rdb and never closes it. It sends nothing
@@ -107,6 +109,7 @@ func (c *Client) FairLock(name string, opts ...LockOption) Lock {
 	if c == nil || c.engine == nil {
 		return fairlock.New(nil, name, name, opts...) // says so at its first call
 	}
+	c.fair.Store(true)
 	return fairlock.New(c.engine, name, c.mapper(name), opts...)
 }
 

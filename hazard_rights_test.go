@@ -187,3 +187,62 @@ func TestHazardCheck(t *testing.T) {
 		})
 	}
 }
+
+// queueRights are those that a fair lock needs beside.
+var queueRights = []string{"time", "llen", "lrange", "lindex", "lpos", "rpush", "lpop", "lrem", "zscore", "zadd", "zrem", "zrevrange"}
+
+// Of a client that makes fair locks Check tries their rights as well: it names the one that is
+// missing, whichever it is, and leaves neither lock nor queue behind.
+func TestHazardCheckOfFairLocks(t *testing.T) {
+	t.Parallel()
+	z := newHazard(t)
+	c := z.locker()
+	z.want("Check without a fair lock, and without its rights", c.Check(z.ctx()), nil)
+	c.FairLock("orders")
+	left := func(deed string) {
+		if n := z.server.Do(z.ctx(), "DBSIZE").Val(); n != int64(0) {
+			z.Errorf("%s: Check left %v keys: %v", deed, n, z.server.Do(z.ctx(), "KEYS", "*").Val())
+		}
+	}
+	check := func(deed string, words ...string) {
+		err := c.Check(z.ctx())
+		for _, word := range append([]string{"fair lock: "}, words...) {
+			if err == nil || !strings.Contains(err.Error(), word) {
+				z.Errorf("%s: got %v, want it to say %q", deed, err, word)
+			}
+		}
+		left(deed)
+	}
+	check("without any of its rights", "acquire")
+	for _, right := range queueRights {
+		z.acl("+" + right)
+	}
+	z.want("with all rights", c.Check(z.ctx()), nil)
+	left("with all rights")
+	for _, right := range queueRights {
+		z.acl("-" + right)
+		check("without "+right, "NOPERM", "'"+right+"'") // 7.0 says it like that to a command, to a script only that one is forbidden
+		z.acl("+" + right)
+	}
+	z.acl("resetkeys", "~holdfast-check-*")
+	check("without its keys", "NOPERM")
+	z.acl("resetkeys", "~*", "resetchannels", "&redisson_lock__channel:{holdfast-check-????????-????-????-????-????????????}") // the plain lock's
+	check("without its channels", "publish", "subscribe")
+	z.acl("allchannels")
+	z.want("with all rights", c.Check(z.ctx()), nil)
+	left("with all rights")
+}
+
+func TestHazardCheckOfFairLocksOnACluster(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t, 2, 0)
+	z := &hazard{T: t}
+	c := z.newClient(cluster.Client(t))
+	c.FairLock("orders")
+	z.want("Check", c.Check(z.ctx()), nil)
+	for _, node := range cluster.Nodes {
+		if n := node.Do(z.ctx(), "DBSIZE").Val(); n != int64(0) {
+			t.Errorf("Check left %v keys", n)
+		}
+	}
+}

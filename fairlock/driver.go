@@ -54,6 +54,16 @@ func (d driver) Release(key, owner string, after int, publish string) script.Op 
 // Force frees the lock whoever holds it. The queue stays, its first one is told.
 func (driver) Force(key, publish string) script.Op { return op(release, key, "", publish, prefix(key)) }
 
+// Probes has those of both scripts.
+func (driver) Probes(key string) [][]any {
+	queue, timeout := keys.Queue(key), keys.Timeout(key)
+	return [][]any{
+		{"TIME"}, {"LLEN", queue}, {"LRANGE", queue, 0, 0}, {"LINDEX", queue, 0}, {"LPOS", queue, ""},
+		{"RPUSH", queue, ""}, {"LPOP", queue}, {"LREM", queue, 0, ""},
+		{"ZSCORE", timeout, ""}, {"ZADD", timeout, 0, ""}, {"ZREM", timeout, ""}, {"ZREVRANGE", timeout, 0, 0},
+	}
+}
+
 func op(verb *script.Verb, key string, args ...string) script.Op {
 	return script.Op{Verb: verb, Keys: []string{key, keys.Queue(key), keys.Timeout(key)}, Args: args}
 }

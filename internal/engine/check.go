@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/holdfast-go/holdfast/internal/script"
 	"github.com/holdfast-go/holdfast/locking"
@@ -14,19 +17,12 @@ import (
 // subscription, and the right to publish. It tells all that is refused, and leaves no
 // key.
 func (e *Engine) check(ctx context.Context, t *Target) error {
+	if q, ok := t.Driver.(Queue); ok {
+		return e.checkQueue(ctx, t, q)
+	}
 	o := e.newOwner(t)
 	o.lease = attemptLimit
-	step := func(name string, op func(publish string) script.Op) error {
-		answer, err := e.question(ctx, t, op, true)
-		if err == nil && e.untold(t, answer) {
-			err = fmt.Errorf("%v", answer.Reply[1])
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		return nil
-	}
-
+	step := func(name string, op func(publish string) script.Op) error { return e.checkStep(ctx, t, name, op) }
 	err := step("acquire", func(string) script.Op { return t.Driver.Acquire(t.Key, o.id, o.lease, 0) })
 	if err != nil {
 		if classOf(err) == script.Unknown {
@@ -46,6 +42,79 @@ func (e *Engine) check(ctx context.Context, t *Target) error {
 		e.undo(o) // the release may be among them
 	}
 	return problems
+}
+
+// checkStep sends one operation of the life of a lock.
+func (e *Engine) checkStep(ctx context.Context, t *Target, name string, op func(publish string) script.Op) error {
+	answer, err := e.question(ctx, t, op, true)
+	if err == nil && e.untold(t, answer) {
+		err = fmt.Errorf("%v", answer.Reply[1])
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// checkQueue is the life of a lock with a queue: one has it, two stand in the queue, the last one
+// gives up, the other one is told and gets it.
+func (e *Engine) checkQueue(ctx context.Context, t *Target, q Queue) error {
+	var owners [3]*owner
+	for i := range owners {
+		owners[i] = e.newOwner(t)
+		owners[i].lease = attemptLimit
+	}
+	holder, next, last := owners[0], owners[1], owners[2]
+	stand := func(o *owner, p Place) func(string) script.Op {
+		return func(publish string) script.Op { return q.Stand(t.Key, o.id, o.lease, p, publish) }
+	}
+	release := func(o *owner) func(string) script.Op {
+		return func(publish string) script.Op { return q.Release(t.Key, o.id, 0, publish) }
+	}
+	place := Place{Lease: attemptLimit, Mixed: true}
+	var problems []error
+	for _, step := range []struct {
+		name string
+		op   func(publish string) script.Op
+	}{
+		{"acquire", stand(holder, Place{})},
+		{"take a place in the queue", stand(next, place)},
+		{"take a place behind others", stand(last, place)},
+		{"renew a place", stand(last, Place{Lease: attemptLimit, Since: 1, Mixed: true, Renew: true})},
+		{"leave the queue", release(last)},
+		{"release and publish", release(holder)},
+		{"acquire when its turn has come", stand(next, place)},
+		{"release", release(next)},
+	} {
+		if err := e.checkStep(ctx, t, step.name, step.op); err != nil && !told(problems, err) {
+			problems = append(problems, err)
+		}
+		if len(problems) > 0 && step.name == "acquire" {
+			break // nothing else can be told apart from this
+		}
+	}
+	if err := e.checkChannel(ctx, next); err != nil {
+		problems = append(problems, err)
+	}
+	if len(problems) == 0 {
+		return nil
+	}
+	for _, o := range owners {
+		e.undo(o) // what was not answered may still be executed
+	}
+	for _, probe := range q.Probes(t.Key) {
+		if err := e.config.Redis.Do(ctx, probe...).Err(); redis.HasErrorPrefix(err, "NOPERM") && !told(problems, fmt.Errorf("%w", err)) {
+			problems = append(problems, fmt.Errorf("%v: %w", probe[0], err))
+		}
+	}
+	// Who may not leave a queue leaves it by this: nobody else knows the name.
+	_ = e.config.Redis.Del(ctx, release(next)("").Keys...).Err()
+	return errors.Join(problems...)
+}
+
+// told tells whether Redis said the same before, to an earlier step.
+func told(problems []error, err error) bool {
+	return slices.ContainsFunc(problems, func(p error) bool { return errors.Unwrap(p).Error() == errors.Unwrap(err).Error() })
 }
 
 // checkChannel waits for a subscription to be confirmed.

@@ -38,6 +38,10 @@ type Queue interface {
 	// in us, position and length of the queue, Mixed for the next time, and 1 if
 	// this call decided the order.
 	Stand(key, owner string, lease time.Duration, p Place, publish string) script.Op
+	// Probes are commands, one for each that the queue's scripts use and a plain lock's do not:
+	// Redis names the one that is forbidden, where it tells a script only that one is. They may
+	// spoil the queue of that key.
+	Probes(key string) [][]any
 }
 
 // A Place is what a waiter wants of the queue.
