@@ -58,6 +58,9 @@ type event struct {
 	Tail  int64  `json:"tail,omitempty"`  // how long after its end a fault still explains a stall
 	Round *round `json:"round,omitempty"` // of the first line
 	Value int64  `json:"value,omitempty"`
+
+	nth   int // of an operation: which answer of its command is its own
+	share int // and which part of that, from 1; 0: all of it
 }
 
 // A recorder appends lines to a history. Each line is one write, so that several

@@ -69,16 +69,18 @@ func (o *observer) answered(ops []event, cmd redis.Cmder, err error) {
 	if value, ok := cmd.(interface{ Val() any }); ok && err == nil {
 		answers, _ = value.Val().([]any)
 	}
-	for i, op := range ops {
+	for _, op := range ops {
 		if op.Lock == "" {
 			continue
 		}
 		op.Time = at
-		switch {
+		switch i := op.nth; {
 		case err != nil:
 			op.Unknown, op.Err = !notExecuted(err), err.Error()
 		case i >= len(answers):
-			op.Unknown, op.Err = true, fmt.Sprintf("%d answers to %d operations", len(answers), len(ops))
+			op.Unknown, op.Err = true, fmt.Sprintf("only %d answers", len(answers))
+		case op.share > 0:
+			op.Answer, op.Err = shareOf(answers[i], op.share)
 		default:
 			op.Answer, op.Err = answer(answers[i])
 		}
@@ -98,6 +100,23 @@ func answer(reply any) (numbers []int64, text string) {
 		}
 	}
 	return numbers, ""
+}
+
+// shareOf reads one operation's part of the answer to several that are all or nothing:
+// {0, answer, …}, or {which one was not possible, its answer}. One that was taken back
+// within the same script was never there.
+func shareOf(reply any, share int) ([]int64, string) {
+	list, ok := reply.([]any)
+	if !ok || len(list) == 0 {
+		return nil, fmt.Sprint(reply)
+	}
+	switch failed, _ := list[0].(int64); {
+	case failed == 0 && share < len(list):
+		return answer(list[share])
+	case int(failed) == share && len(list) > 1:
+		return answer(list[1])
+	}
+	return nil, "taken back"
 }
 
 // notExecuted tells whether an error means that the server executed nothing: it said
@@ -131,17 +150,41 @@ func operations(words []string) []event {
 	keys, args := words[3:3+nkeys], words[3+nkeys:]
 	last := len(args) - 1
 	if args[last] != "" {
-		return []event{operation(args[last], keys, args[:last])}
+		return expand(0, args[last], keys, args[:last])
 	}
 	var ops []event
+	nth := 0
 	for args = args[:last]; len(args) >= 3; {
 		k, err1 := strconv.Atoi(args[1])
 		n, err2 := strconv.Atoi(args[2])
 		if err1 != nil || err2 != nil || k > len(keys) || 3+n > len(args) {
 			return nil
 		}
-		ops = append(ops, operation(args[0], keys[:k], args[3:3+n]))
+		ops = append(ops, expand(nth, args[0], keys[:k], args[3:3+n])...)
 		keys, args = keys[k:], args[3+n:]
+		nth++
+	}
+	return ops
+}
+
+// expand reads an operation, or those of an "all", out of its words.
+func expand(nth int, verb string, keys, args []string) (ops []event) {
+	if verb != "all" {
+		e := operation(verb, keys, args)
+		e.nth = nth
+		return []event{e}
+	}
+	for share := 1; len(args) >= 5; share++ {
+		nkeys, err1 := strconv.Atoi(args[2])
+		ndo, err2 := strconv.Atoi(args[3])
+		nundo, err3 := strconv.Atoi(args[4])
+		if err1 != nil || err2 != nil || err3 != nil || nkeys > len(keys) || 5+ndo+nundo > len(args) {
+			return ops
+		}
+		e := operation(args[0], keys[:nkeys], args[5:5+ndo])
+		e.nth, e.share = nth, share
+		ops = append(ops, e)
+		keys, args = keys[nkeys:], args[5+ndo+nundo:]
 	}
 	return ops
 }

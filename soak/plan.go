@@ -12,7 +12,7 @@ func plan(s settings, cycle int) []round {
 	if !s.short {
 		scale = 2
 	}
-	mixed := map[string]int{"hot": 6, "cold": 4, "reenter": 3, "storm": 2, "cancel": 1, "stay": 2, "patient": 2, "keep": 1, "fair": 2}
+	mixed := map[string]int{"hot": 6, "cold": 4, "reenter": 3, "storm": 2, "cancel": 1, "stay": 2, "patient": 2, "keep": 1, "fair": 2, "multi": 2}
 	lossy := map[string]int{"hot": 4, "cold": 1, "victim": 3, "keep": 2}
 	rounds := []round{
 		{Name: "standalone", Topology: "standalone", Workers: 3, Mortals: 1, Load: mixed, Duration: 28 * time.Second, Pace: 350 * time.Millisecond},

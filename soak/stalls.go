@@ -46,6 +46,11 @@ func (a *analysis) explanations() (everybody []span, ofLock, ofWorker map[string
 			ofLock[f.Lock] = append(ofLock[f.Lock], s)
 		case f.Worker != "":
 			ofWorker[f.Worker] = append(ofWorker[f.Worker], s)
+			for lock := range a.ops { // everybody waits for the first in a queue
+				if strings.HasPrefix(lock, "fair") {
+					ofLock[lock] = append(ofLock[lock], s)
+				}
+			}
 		default:
 			everybody = append(everybody, s)
 		}

@@ -360,12 +360,17 @@ func (h *guarded) work(d time.Duration) {
 	}
 }
 
-// release leaves the register and unlocks, with a ctx that has ended.
-func (h *guarded) release() {
+// leave leaves the register.
+func (h *guarded) leave() {
 	if _, err := h.worker.register.leave(h.lock, h.id); err != nil {
 		fatal(err)
 	}
 	h.held()
+}
+
+// release leaves the register and unlocks, with a ctx that has ended.
+func (h *guarded) release() {
+	h.leave()
 	call := now()
 	err := h.hold.Unlock(h.worker.ctx)
 	h.note(event{Kind: kindEnd, Call: call, Trust: h.trust, Err: text(err)})

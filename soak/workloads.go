@@ -29,6 +29,7 @@ var workloads = []workload{
 	{"force", force},
 	{"victim", victim},
 	{"fair", fair},
+	{"multi", multi},
 }
 
 // ownLease is the lease of holds that have one of their own.
@@ -234,4 +235,50 @@ func fair(g *goroutine) {
 	})
 	g.inside(h, g.between(0, 5*time.Millisecond))
 	g.pause(g.between(0, 10*time.Millisecond))
+}
+
+// multi acquires some of four locks, all or none. Each member is watched as a lock of
+// its own. That one of them is free while the group waits for another is no stall.
+func multi(g *goroutine) {
+	w := g.worker
+	var locks []holdfast.Lock
+	var names []string
+	for _, i := range g.rng.Perm(4)[:2+g.rng.IntN(2)] {
+		names = append(names, fmt.Sprintf("multi:%d", i))
+		locks = append(locks, w.client.RLock(names[len(names)-1]))
+	}
+	ctx, cancel := context.WithTimeout(w.ctx, 20*time.Second)
+	defer cancel()
+	call := now()
+	hold, err := w.client.MultiLock(locks...).Lock(ctx)
+	at := now()
+	if err != nil {
+		w.missed.Add(1)
+		w.record.note(event{Kind: kindMiss, Call: call, Time: at, Worker: w.config.Name, Lock: "multi", Polls: true, Err: err.Error()})
+		g.pause(g.between(time.Millisecond, 20*time.Millisecond))
+		return
+	}
+	g.holds++
+	w.acquired.Add(1)
+	members := make([]*guarded, len(names))
+	for i, name := range names {
+		m := &guarded{goroutine: g, hold: hold, lock: name, id: fmt.Sprintf("%s-%d/%s", g.id, g.holds, name), noted: at}
+		members[i] = m
+		w.record.note(event{Kind: kindGot, Call: call, Time: at, Worker: w.config.Name, Lock: name, Hold: m.id, Lease: int64(w.config.Watchdog), Polls: true})
+	}
+	held := true
+	for _, m := range members {
+		held = m.enter() && held
+	}
+	if held {
+		members[0].work(g.between(0, 5*time.Millisecond))
+	}
+	for _, m := range members {
+		m.leave()
+	}
+	call = now()
+	err = hold.Unlock(w.ctx)
+	for _, m := range members {
+		m.note(event{Kind: kindEnd, Call: call, Trust: m.trust, Err: text(err)})
+	}
 }
