@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -53,6 +54,7 @@ type settings struct {
 	short    bool
 	only     string
 	controls bool
+	atOnce   int
 }
 
 func parse(args []string) (s settings, err error) {
@@ -62,10 +64,14 @@ func parse(args []string) (s settings, err error) {
 	flags.StringVar(&s.dir, "dir", "", "where histories and report.json go; empty: a temporary folder")
 	flags.BoolVar(&s.keep, "keep", false, "keep the histories of rounds without violations, too")
 	flags.BoolVar(&s.short, "short", false, "one short round of each kind, with its floors, and the negative controls")
+	flags.IntVar(&s.atOnce, "at-once", 2, "rounds that run side by side")
 	flags.StringVar(&s.only, "only", "", "only rounds whose names contain this; no floors")
 	flags.BoolVar(&s.controls, "controls", true, "with -short: run the negative controls")
 	if err := flags.Parse(args); err != nil {
 		return s, err
+	}
+	if s.atOnce < 1 {
+		return s, fmt.Errorf("-at-once %d: at least one round must run", s.atOnce)
 	}
 	if s.seed == 0 {
 		s.seed = rand.Uint64N(1 << 32)
@@ -90,16 +96,28 @@ func campaign(ctx context.Context, args []string) error {
 	}
 	rep := newReport(s.seed)
 	fmt.Printf("seed %d, histories in %s\n", s.seed, s.dir)
+	b := startBoard(rep)
 	under := time.Duration(0)
+	places := make(chan struct{}, s.atOnce)
+	var group sync.WaitGroup
 	for cycle := 0; ctx.Err() == nil && (cycle == 0 || !s.short && under < s.duration); cycle++ {
 		for _, r := range plan(s, cycle) {
-			if ctx.Err() != nil || !strings.Contains(r.Name, s.only) || !s.short && under >= s.duration && s.only == "" {
+			if !strings.Contains(r.Name, s.only) || !s.short && under >= s.duration && s.only == "" {
 				continue
 			}
+			places <- struct{}{}
+			if ctx.Err() != nil {
+				break
+			}
 			under += r.Duration
-			rep.round(ctx, &runner{round: r, binary: self}, s)
+			group.Go(func() {
+				b.round(ctx, &runner{round: r, binary: self}, s)
+				<-places
+			})
 		}
 	}
+	group.Wait()
+	b.end()
 	if s.short && s.controls && ctx.Err() == nil {
 		rep.Controls, err = runControls(ctx, s)
 		if err != nil {
@@ -116,31 +134,6 @@ func campaign(ctx context.Context, args []string) error {
 		return err
 	}
 	return rep.verdict()
-}
-
-// round runs one round, checks its history, and keeps it if something is wrong.
-func (r *report) round(ctx context.Context, run *runner, s settings) {
-	err := run.run(ctx, s.dir, func(run *runner) {
-		acquired, clashes := run.team.counts()
-		fmt.Printf("\r%-24s %7d acquired %5d faults %3d in the register  %d violations so far ",
-			run.Name, acquired, run.faults.Load(), clashes, len(r.Violations))
-	})
-	if err != nil && ctx.Err() == nil {
-		r.Invalid = append(r.Invalid, fmt.Sprintf("%s: %v", run.Name, err))
-	}
-	described, events, err := readHistory(run.history)
-	if err != nil {
-		r.Invalid = append(r.Invalid, err.Error())
-		return
-	}
-	a := analyse(described, events)
-	r.add(a)
-	fmt.Printf("\r%-24s %7d acquired %5d faults %d violations%s\n", run.Name, a.figures.Acquired, a.figures.AllFaults, len(a.found), strings.Repeat(" ", 30))
-	if len(a.found) > 0 {
-		r.Kept = append(r.Kept, run.history)
-	} else if !s.keep {
-		_ = os.Remove(run.history)
-	}
 }
 
 func (r *report) verdict() error {

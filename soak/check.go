@@ -153,7 +153,9 @@ func (a *analysis) tell(e event) {
 	t.trust = max(t.trust, e.Trust)
 	switch e.Kind {
 	case kindLost:
-		t.lost = e.Time
+		if t.lost == 0 {
+			t.lost = e.Time
+		}
 	case kindEnd:
 		t.unlock, t.end, t.err = e.Call, e.Time, e.Err
 		if e.Err == "lost" && t.lost == 0 {
@@ -297,6 +299,10 @@ func (a *analysis) windows() {
 	}
 }
 
+// signalLimit is how late a hold may tell that it is lost, apart from the time in which
+// the machine stood still.
+const signalLimit = 300 * time.Millisecond
+
 // losses finds holds that were lost before their time, though nobody forgot anything.
 func (a *analysis) losses() {
 	for _, t := range a.holds {
@@ -306,11 +312,17 @@ func (a *analysis) losses() {
 		a.figures.Lost++
 		until, known := a.earliest(t.Owner, t.lost)
 		switch {
+		case strings.HasPrefix(t.Lock, "held:"):
+			a.blame(checkLoss, t.Lock, t.lost, "%s was lost, though the watchdog had ten seconds for each renewal", t.Hold)
 		case !known:
 		case t.lost < until-5*ms:
 			a.blame(checkLoss, t.Lock, t.lost, "%s was lost %v before the end of its window", t.Hold, time.Duration(until-t.lost))
-		case t.end > 0 && t.err != "lost" || t.Own:
-			a.figures.signal(time.Duration(t.lost-until) - a.noiseIn(span{until, t.lost}))
+		case t.unlock == 0 || t.unlock > t.lost: // otherwise Unlock has asked
+			late := time.Duration(t.lost-until) - a.noiseIn(span{until, t.lost})
+			a.figures.signal(late)
+			if late > signalLimit {
+				a.blame(checkWindow, t.Lock, t.lost, "%s told of its loss %v after the end of its window", t.Hold, late)
+			}
 		}
 	}
 }

@@ -119,7 +119,7 @@ func onlyControls(ctx context.Context, args []string) error {
 }
 
 // atOnce is how many controls run side by side; they mostly wait.
-const atOnce = 3
+const atOnce = 4
 
 // runControls builds the workers of each control and runs its round.
 func runControls(ctx context.Context, s settings) ([]outcome, error) {
@@ -218,7 +218,7 @@ func (c control) run(ctx context.Context, s settings, i int, binary string) (out
 		r.Workers = 3
 	}
 	running := &runner{round: r, binary: binary, impatient: true}
-	if err := running.run(ctx, s.dir, func(*runner) {}); err != nil {
+	if err := running.run(ctx, s.dir); err != nil {
 		return outcome{Name: c.name, Why: err.Error()}, nil
 	}
 	described, events, err := readHistory(running.history)

@@ -120,7 +120,7 @@ func lockModel(initial []any) porcupine.Model {
 
 const (
 	pieceSize    = 40000       // operations that are checked at once
-	smallest     = 200         // a piece of so many is not halved any more
+	smallest     = 100         // a piece of so many is not halved any more
 	pieceLimit   = time.Second // for one piece; ten times that for the smallest
 	clockErrors  = 3 * ms      // Redis counts in milliseconds, and rounds down
 	stillPending = math.MaxInt64
@@ -132,8 +132,8 @@ const (
 // linear checks every lock's operations. "Unknown" is no pass.
 func (a *analysis) linear() {
 	for _, lock := range sortedKeys(a.ops) {
-		if strings.HasPrefix(lock, "fair") {
-			continue // its order is a check of its own
+		if strings.HasPrefix(lock, "fair") || strings.HasPrefix(lock, "held:") {
+			continue // the order of a fair lock is a check of its own; nobody else wants what is held
 		}
 		ops := slices.DeleteFunc(slices.Clone(a.ops[lock]), func(e event) bool { return !modelled(e) })
 		if len(ops) == 0 {
@@ -187,16 +187,11 @@ func (a *analysis) piece(lock string, ops []event, from, to int) {
 		owner := state.(lockState).owner
 		history = append(history, porcupine.Operation{Input: lockOp{verb: "expire", owner: owner, arm: anyArm}, Call: start, Return: stillPending})
 	}
-	// An acquisition that was not answered, and that no release has found, may have had no
-	// effect at all. Mostly that explains everything, and it is found fast.
 	limit := pieceLimit
 	if to-from <= smallest {
 		limit *= 10
 	}
-	result := porcupine.CheckOperationsTimeout(lockModel(initial), answered(history), pieceLimit)
-	if result != porcupine.Ok {
-		result = porcupine.CheckOperationsTimeout(lockModel(initial), history, limit)
-	}
+	result := decide(initial, history, limit)
 	if result == porcupine.Unknown && to-from > smallest {
 		a.piece(lock, ops, from, (from+to)/2)
 		a.piece(lock, ops, (from+to)/2, to)
@@ -212,21 +207,6 @@ func (a *analysis) piece(lock string, ops []event, from, to int) {
 		a.figures.Undecided++
 		a.blame(checkUndecided, lock, ops[from].Call, "operations %d to %d of it could not be decided in %v", from, to, limit)
 	}
-}
-
-// answered leaves out the owners of whom no answer ever said that they had the lock.
-func answered(history []porcupine.Operation) []porcupine.Operation {
-	confirmed := map[string]bool{}
-	for _, o := range history {
-		if op := o.Input.(lockOp); len(op.answer) > 0 && op.answer[0] > 0 {
-			confirmed[op.owner] = true
-		}
-	}
-	return slices.DeleteFunc(slices.Clone(history), func(o porcupine.Operation) bool {
-		op := o.Input.(lockOp)
-		unanswered := op.unknown || op.verb == "expire" && op.arm != anyArm
-		return unanswered && !confirmed[op.owner]
-	})
 }
 
 // living are the owners that may have the lock at a moment, by what was sent before. A

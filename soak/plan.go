@@ -6,28 +6,38 @@ import (
 	"time"
 )
 
-// plan is one cycle of rounds: each topology with each class of faults.
+// The loads of the rounds: goroutines of each worker by workload.
+var (
+	mixed  = map[string]int{"hot": 6, "cold": 4, "reenter": 3, "storm": 2, "cancel": 1, "stay": 2, "patient": 2, "keep": 1, "fair": 2, "multi": 2}
+	lossy  = map[string]int{"hot": 4, "cold": 1, "victim": 3, "keep": 2}
+	quorum = map[string]int{"red": 4}
+)
+
+// plan is one cycle of rounds: each topology with each class of faults. The longest
+// comes first, as several run side by side. A long run has each twice as long, and now
+// and then a round with 100,000 locks that are held.
 func plan(s settings, cycle int) []round {
-	scale := time.Duration(1)
-	if !s.short {
-		scale = 2
-	}
-	mixed := map[string]int{"hot": 6, "cold": 4, "reenter": 3, "storm": 2, "cancel": 1, "stay": 2, "patient": 2, "keep": 1, "fair": 2, "multi": 2}
-	lossy := map[string]int{"hot": 4, "cold": 1, "victim": 3, "keep": 2}
 	rounds := []round{
-		{Name: "standalone", Topology: "standalone", Workers: 3, Mortals: 1, Load: mixed, Duration: 28 * time.Second, Pace: 350 * time.Millisecond},
-		{Name: "cluster", Topology: "cluster", Workers: 3, Mortals: 1, Load: mixed, Duration: 22 * time.Second, Pace: 500 * time.Millisecond},
-		{Name: "sentinel", Topology: "sentinel", Workers: 3, Mortals: 1, Load: mixed, Duration: 33 * time.Second, Pace: 300 * time.Millisecond},
+		{Name: "sentinel", Topology: "sentinel", Workers: 3, Mortals: 1, Load: mixed, Duration: 36 * time.Second, Pace: 300 * time.Millisecond},
+		{Name: "standalone", Topology: "standalone", Workers: 3, Mortals: 1, Load: mixed, Duration: 30 * time.Second, Pace: 350 * time.Millisecond},
+		{Name: "cluster", Topology: "cluster", Workers: 3, Mortals: 1, Load: mixed, Duration: 24 * time.Second, Pace: 450 * time.Millisecond},
+		{Name: "quorum", Topology: "quorum", Workers: 3, Mortals: 1, Load: quorum, Duration: 24 * time.Second, Pace: 400 * time.Millisecond},
+		{Name: "lossy-sentinel", Topology: "sentinel", Lossy: true, Gentle: true, Workers: 3, Load: lossy, Duration: 14 * time.Second, Pace: 700 * time.Millisecond},
+		{Name: "lossy-cluster", Topology: "cluster", Lossy: true, Gentle: true, Workers: 3, Load: lossy, Duration: 11 * time.Second, Pace: 700 * time.Millisecond},
 		{Name: "lossy-standalone", Topology: "standalone", Lossy: true, Forgetful: true, Gentle: true, Workers: 3, Load: lossy,
-			OwnLoad: map[string]int{"force": 1}, Duration: 10 * time.Second, Pace: 700 * time.Millisecond},
-		{Name: "lossy-sentinel", Topology: "sentinel", Lossy: true, Gentle: true, Workers: 3, Load: lossy, Duration: 10 * time.Second, Pace: time.Second},
-		{Name: "lossy-cluster", Topology: "cluster", Lossy: true, Gentle: true, Workers: 3, Load: lossy, Duration: 10 * time.Second, Pace: time.Second},
+			OwnLoad: map[string]int{"force": 1}, Duration: 10 * time.Second, Pace: 600 * time.Millisecond},
+	}
+	if !s.short && cycle%4 == 0 {
+		rounds = append(rounds, round{Name: "held", Topology: "standalone", Gentle: true, Workers: 1, Load: map[string]int{"held": 100},
+			Watchdog: 30 * time.Second, Faults: []string{"CLIENT KILL normal", "SCRIPT FLUSH", "SIGSTOP"}, Duration: 40 * time.Second, Pace: 2 * time.Second})
 	}
 	for i := range rounds {
 		r := &rounds[i]
 		r.Name = fmt.Sprintf("%02d-%s", cycle, r.Name)
 		r.Seed = s.seed + uint64(cycle)
-		r.Duration *= scale
+		if !s.short {
+			r.Duration *= 2
+		}
 	}
 	return rounds
 }
@@ -47,14 +57,7 @@ func (r *report) floors(s settings) {
 		floor("acquisitions a minute", int(float64(f.Acquired)/f.Seconds*60), 20_000)
 	}
 	for _, what := range everyKind() {
-		least := 3
-		switch what {
-		case "Sentinel failover": // a round has time for few of these
-			least = 2
-		case "master killed", "cluster master killed":
-			least = 1
-		}
-		floor("faults of the kind "+what, f.Faults[what], least)
+		floor("faults of the kind "+what, f.Faults[what], 3)
 	}
 	floor("failovers", f.Faults["Sentinel failover"]+f.Faults["cluster failover"]+f.Faults["master killed"]+f.Faults["cluster master killed"], 2)
 	floor("slot moves", f.Faults["slot move"], 10)
@@ -64,7 +67,7 @@ func (r *report) floors(s settings) {
 // everyKind are the names of all faults.
 func everyKind() (kinds []string) {
 	for _, deck := range [][]fault{
-		linkFaults, workerFaults, serverFaults, sentinelFaults, clusterFaults, lossyServerFaults, lossySentinelFaults, lossyClusterFaults,
+		linkFaults, workerFaults, serverFaults, sentinelFaults, clusterFaults, quorumFaults, lossyServerFaults, lossySentinelFaults, lossyClusterFaults,
 	} {
 		for _, f := range deck {
 			kinds = append(kinds, f.name)

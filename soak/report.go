@@ -238,7 +238,7 @@ func (r *report) table(w io.Writer) {
 	row := func(name, format string, args ...any) { fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
 	f := r.Total
 	row("seed, commit, Redis", "%d, %s, %s", r.Seed, r.Commit, r.Redis)
-	row("rounds, time under load", "%d, %v", f.Rounds, time.Duration(f.Seconds*float64(time.Second)).Round(time.Second))
+	row("rounds, under load, in all", "%d, %v, %v", f.Rounds, time.Duration(f.Seconds*float64(time.Second)).Round(time.Second), time.Since(r.Started).Round(time.Second))
 	row("acquired, busy, gave up, failed", "%d, %d, %d, %d", f.Acquired, f.Busy, f.GaveUp, f.Failed)
 	row("faults", "%d (%.0f an hour)", f.AllFaults, float64(f.AllFaults)/max(f.Seconds, 1)*3600)
 	for _, what := range sortedKeys(f.Faults) {

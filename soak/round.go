@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,10 +57,10 @@ type runner struct {
 }
 
 // run runs the round until ctx ends or its time is over.
-func (r *runner) run(ctx context.Context, dir string, progress func(*runner)) (err error) {
+func (r *runner) run(ctx context.Context, dir string) (err error) {
 	r.history = filepath.Join(dir, r.Name+".jsonl")
 	_ = os.Remove(r.history)
-	r.Watchdog = watchdogTimeout
+	r.Watchdog = cmp.Or(r.Watchdog, watchdogTimeout)
 	if r.record, err = record(r.history); err != nil {
 		return err
 	}
@@ -69,18 +70,32 @@ func (r *runner) run(ctx context.Context, dir string, progress func(*runner)) (e
 		return err
 	}
 	defer r.world.close()
-	r.team = &team{binary: r.binary, record: r.record, alone: r.Alone}
-	defer r.team.end()
+	team := &team{binary: r.binary, record: r.record, alone: r.Alone}
+	defer team.end()
+	r.mu.Lock()
+	r.team = team
+	r.mu.Unlock()
 	if err := r.hire(); err != nil {
 		return err
 	}
-	r.suffer(ctx, progress)
+	r.suffer(ctx)
 	if ctx.Err() != nil {
 		r.Aborted = true
 		r.record.note(event{Kind: kindRound, Round: &r.round})
 	}
 	r.finish()
 	return errors.Join(append(r.trouble, r.team.failed())...)
+}
+
+// acquired is what the workers have told so far; they may not have started yet.
+func (r *runner) acquired() int64 {
+	r.mu.Lock()
+	team := r.team
+	r.mu.Unlock()
+	if team == nil {
+		return 0
+	}
+	return team.acquired()
 }
 
 // hire starts the workers, each behind links of its own.
@@ -111,7 +126,7 @@ func (r *runner) hire() error {
 
 // suffer lets the faults happen until the round's time is over. The last moments are
 // without any, so that all that goes on in the background comes to its end.
-func (r *runner) suffer(ctx context.Context, progress func(*runner)) {
+func (r *runner) suffer(ctx context.Context) {
 	const calm = 1500 * time.Millisecond
 	end, cancelEnd := context.WithTimeout(ctx, r.Duration)
 	defer cancelEnd()
@@ -119,8 +134,12 @@ func (r *runner) suffer(ctx context.Context, progress func(*runner)) {
 	defer cancel()
 	var group sync.WaitGroup
 	for name, deck := range r.schedules() {
+		pace := r.Pace
+		if name == "worker" {
+			pace *= 4 // who is killed keeps a lock busy for a whole lease
+		}
 		if len(deck) > 0 {
-			group.Go(func() { r.schedule(rough, name, deck) })
+			group.Go(func() { r.schedule(rough, name, deck, pace) })
 		}
 	}
 	group.Go(func() {
@@ -132,7 +151,6 @@ func (r *runner) suffer(ctx context.Context, progress func(*runner)) {
 	for tick := time.Tick(time.Second); end.Err() == nil; {
 		select {
 		case <-tick:
-			progress(r)
 			if r.team.failed() != nil {
 				cancelEnd()
 			}
@@ -154,7 +172,7 @@ func (r *runner) schedules() map[string][]fault {
 		}[r.Topology]
 	default:
 		decks["server"] = map[string][]fault{
-			"standalone": serverFaults, "sentinel": sentinelFaults, "cluster": clusterFaults,
+			"standalone": serverFaults, "sentinel": sentinelFaults, "cluster": clusterFaults, "quorum": quorumFaults,
 		}[r.Topology]
 	}
 	if r.Topology == "sentinel" && !r.Lossy { // a failover takes long, the others need not wait for it
@@ -173,12 +191,12 @@ func (r *runner) schedules() map[string][]fault {
 
 // schedule goes through a shuffled deck of faults again and again, so that each kind
 // comes equally often.
-func (r *runner) schedule(ctx context.Context, name string, deck []fault) {
+func (r *runner) schedule(ctx context.Context, name string, deck []fault, pace time.Duration) {
 	rng := stream(r.Seed, r.Name+"/"+name)
 	f := &fate{ctx: ctx, world: r.world, team: r.team, rng: rng, record: r.record}
 	for {
 		for _, i := range rng.Perm(len(deck)) {
-			f.last(r.Pace/2, 3*r.Pace/2)
+			f.last(pace/2, 3*pace/2)
 			if ctx.Err() != nil {
 				return
 			}

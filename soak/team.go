@@ -42,9 +42,9 @@ type member struct {
 	shut  chan struct{} // closed when its client is
 	gone  chan struct{} // closed once it has ended
 
-	acquired, missed, clashes, lost atomic.Int64
-	killed                          atomic.Bool
-	faulty                          sync.Mutex // one fault at a time
+	acquired atomic.Int64
+	killed   atomic.Bool
+	faulty   sync.Mutex // one fault at a time
 
 	mu   sync.Mutex
 	exit error
@@ -91,18 +91,15 @@ func (m *member) run(out io.Reader, started chan<- error) {
 		return
 	}
 	for lines := bufio.NewScanner(out); lines.Scan(); {
-		var a, b, c, d int64
+		var n int64
 		if lines.Text() == "quiet" {
 			close(m.quiet)
 		} else if lines.Text() == "swept" {
 			close(m.swept)
 		} else if lines.Text() == "closed" {
 			close(m.shut)
-		} else if _, err := fmt.Sscanf(lines.Text(), "counts %d %d %d %d", &a, &b, &c, &d); err == nil {
-			m.acquired.Store(a)
-			m.missed.Store(b)
-			m.clashes.Store(c)
-			m.lost.Store(d)
+		} else if _, err := fmt.Sscanf(lines.Text(), "acquired %d", &n); err == nil {
+			m.acquired.Store(n)
 		}
 	}
 	err = m.cmd.Wait()
@@ -187,15 +184,14 @@ func (t *team) mortal(rng *rand.Rand) *member {
 	return mortals[rng.IntN(len(mortals))]
 }
 
-// counts are the sums over all workers, also those that were killed.
-func (t *team) counts() (acquired, clashes int64) {
+// acquired is the sum over all workers, also those that were killed.
+func (t *team) acquired() (sum int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, m := range t.members {
-		acquired += m.acquired.Load()
-		clashes += m.clashes.Load()
+		sum += m.acquired.Load()
 	}
-	return acquired, clashes
+	return sum
 }
 
 // failed tells of workers that ended by themselves.

@@ -52,13 +52,15 @@ const (
 type worker struct {
 	config   workerConfig
 	record   *recorder
-	client   *holdfast.Client
-	rdb      redis.UniversalClient
+	client   *holdfast.Client   // the first of the clients
+	clients  []*holdfast.Client // one; of a quorum, one for each server
+	rdbs     []redis.UniversalClient
 	register register
+	heap     int64           // before any lock
 	stopping <-chan struct{} // closed once the round is over
 	ctx      context.Context // ends with stopping
 
-	acquired, missed, clashes, lost atomic.Int64
+	acquired, held atomic.Int64
 }
 
 // runWorker is a worker's main. The controller says "stop" and "close" on standard
@@ -116,8 +118,25 @@ func listen(stop, sweeping, closing chan struct{}) {
 	os.Exit(0)
 }
 
-// open makes the client, behind the links, and the register's, which has no link.
+// open makes the clients, behind the links, and the register's, which has no link.
 func (w *worker) open() error {
+	w.register = register{redis.NewClient(&redis.Options{Addr: w.config.Register, ReadTimeout: 30 * time.Second})}
+	w.rdbs = w.connections()
+	for _, rdb := range w.rdbs {
+		rdb.(interface{ AddHook(redis.Hook) }).AddHook(&observer{w.record, w.config.Name, w.config.Mortal})
+		client, err := holdfast.New(rdb, holdfast.WithWatchdogTimeout(w.config.Watchdog), holdfast.WithLogger(slog.New(slog.DiscardHandler)))
+		if err != nil {
+			return err
+		}
+		w.clients = append(w.clients, client)
+	}
+	w.client = w.clients[0]
+	w.heap = heap()
+	return nil
+}
+
+// connections are the Redis clients that the topology asks for.
+func (w *worker) connections() []redis.UniversalClient {
 	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if link := w.config.Links[addr]; link != "" {
 			addr = link
@@ -127,23 +146,21 @@ func (w *worker) open() error {
 	}
 	switch w.config.Topology {
 	case "cluster":
-		w.rdb = redis.NewClusterClient(&redis.ClusterOptions{
+		return []redis.UniversalClient{redis.NewClusterClient(&redis.ClusterOptions{
 			Addrs: w.config.Addrs, Dialer: dial, ReadTimeout: readTimeout, PoolSize: 20,
-		})
+		})}
 	case "sentinel":
-		w.rdb = redis.NewFailoverClient(&redis.FailoverOptions{
+		return []redis.UniversalClient{redis.NewFailoverClient(&redis.FailoverOptions{
 			MasterName: masterName, SentinelAddrs: w.config.Addrs, Dialer: dial, ReadTimeout: readTimeout, PoolSize: 20,
-		})
-	default:
-		w.rdb = redis.NewClient(&redis.Options{
-			Addr: w.config.Addrs[0], Username: user, Password: secret, Dialer: dial, ReadTimeout: readTimeout, PoolSize: 20,
-		})
+		})}
 	}
-	w.rdb.(interface{ AddHook(redis.Hook) }).AddHook(&observer{w.record, w.config.Name, w.config.Mortal})
-	w.register = register{redis.NewClient(&redis.Options{Addr: w.config.Register, ReadTimeout: 30 * time.Second})}
-	client, err := holdfast.New(w.rdb, holdfast.WithWatchdogTimeout(w.config.Watchdog), holdfast.WithLogger(slog.New(slog.DiscardHandler)))
-	w.client = client
-	return err
+	var rdbs []redis.UniversalClient // standalone: one server; quorum: five
+	for _, addr := range w.config.Addrs {
+		rdbs = append(rdbs, redis.NewClient(&redis.Options{
+			Addr: addr, Username: user, Password: secret, Dialer: dial, ReadTimeout: readTimeout, PoolSize: 20,
+		}))
+	}
+	return rdbs
 }
 
 // run runs the workloads until the round is over and every call has returned.
@@ -172,10 +189,10 @@ func (w *worker) over() bool {
 	}
 }
 
-// tell writes the counts to the controller twice a second.
+// tell writes how many locks were acquired to the controller twice a second.
 func (w *worker) tell() {
 	for range time.Tick(500 * time.Millisecond) {
-		fmt.Println("counts", w.acquired.Load(), w.missed.Load(), w.clashes.Load(), w.lost.Load())
+		fmt.Println("acquired", w.acquired.Load())
 	}
 }
 
@@ -214,13 +231,29 @@ func (w *worker) sweep() {
 	}
 }
 
-// close closes the client and looks for goroutines that are left.
-func (w *worker) close(baseline int) error {
+// heapAllowed is by how much the heap may have grown when every lock is released:
+// buffers of the connections, and what the runtime keeps.
+const heapAllowed = 32 << 20
+
+func heap() int64 {
 	var memory runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&memory)
-	w.record.note(event{Kind: kindFigure, Worker: w.config.Name, What: "heap", Value: int64(memory.HeapAlloc)})
-	err := errors.Join(w.client.Close(), w.rdb.Close(), w.register.rdb.Close())
+	return int64(memory.HeapAlloc)
+}
+
+// close closes the clients and looks for memory and goroutines that are left.
+func (w *worker) close(baseline int) error {
+	grown := heap() - w.heap
+	w.record.note(event{Kind: kindFigure, Worker: w.config.Name, What: "heap", Value: grown})
+	if grown > heapAllowed {
+		w.record.note(event{Kind: kindGhost, Worker: w.config.Name, What: "bytes of memory", Value: grown})
+	}
+	var err error
+	for i, client := range w.clients {
+		err = errors.Join(err, client.Close(), w.rdbs[i].Close())
+	}
+	err = errors.Join(err, w.register.rdb.Close())
 	left := 0
 	for range 100 {
 		if left = runtime.NumGoroutine() - baseline - 2; left <= 0 { // tell and probe
@@ -278,7 +311,6 @@ type guarded struct {
 	id    string
 	trust int64 // the last moment at which it was known to be held
 	noted int64 // when that was last written down
-	gone  bool  // the loss was written down
 }
 
 // acquire calls lock and notes what came of it; nil if there is no hold.
@@ -293,7 +325,6 @@ func (g *goroutine) acquire(name string, lease time.Duration, polls bool, lock f
 		if errors.Is(err, holdfast.ErrNotAcquired) {
 			e.Err = "not acquired"
 		}
-		w.missed.Add(1)
 		w.record.note(e)
 		if !errors.Is(err, holdfast.ErrNotAcquired) && !errors.Is(err, context.Canceled) {
 			g.pause(g.between(time.Millisecond, 20*time.Millisecond))
@@ -301,14 +332,32 @@ func (g *goroutine) acquire(name string, lease time.Duration, polls bool, lock f
 		return nil
 	}
 	g.holds++
-	e.Kind, e.Owner, e.Hold = kindGot, hold.Owner(), fmt.Sprintf("%s-%d", g.id, g.holds)
+	e.Kind, e.Hold = kindGot, fmt.Sprintf("%s-%d", g.id, g.holds)
+	if len(w.clients) == 1 { // a quorum's hold has an owner for each server, and no window of one of them alone
+		e.Owner = hold.Owner()
+	}
 	e.Lease, e.Own = int64(lease), lease > 0
 	if lease == 0 {
 		e.Lease = int64(w.config.Watchdog)
 	}
 	w.record.note(e)
 	w.acquired.Add(1)
-	return &guarded{goroutine: g, hold: hold, lock: name, id: e.Hold, trust: 0, noted: at}
+	h := &guarded{goroutine: g, hold: hold, lock: name, id: e.Hold, noted: at}
+	h.watch()
+	return h
+}
+
+// watch notes the moment at which the hold tells that it is lost, whatever its holder
+// does meanwhile.
+func (h *guarded) watch() {
+	lost := event{Kind: kindLost, Worker: h.worker.config.Name, Lock: h.lock, Hold: h.id, Owner: h.hold.Owner()}
+	hold := h.hold
+	context.AfterFunc(hold.Context(context.Background()), func() {
+		if err := hold.Err(); errors.Is(err, holdfast.ErrLost) {
+			lost.Err = err.Error()
+			h.worker.record.note(lost)
+		}
+	})
 }
 
 // held asks the hold, and notes the moment before the question if the answer is yes.
@@ -321,11 +370,6 @@ func (h *guarded) held() bool {
 			h.note(event{Kind: kindStill, Trust: at})
 		}
 		return true
-	}
-	if !h.gone {
-		h.gone = true
-		h.worker.lost.Add(1)
-		h.note(event{Kind: kindLost, Err: h.hold.Err().Error()})
 	}
 	return false
 }
@@ -344,7 +388,6 @@ func (h *guarded) enter() bool {
 	}
 	held := h.held()
 	if inside != "" {
-		h.worker.clashes.Add(1)
 		h.note(event{Kind: kindClash, Call: call, What: inside, Trust: h.trust})
 	}
 	return held

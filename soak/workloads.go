@@ -30,6 +30,8 @@ var workloads = []workload{
 	{"victim", victim},
 	{"fair", fair},
 	{"multi", multi},
+	{"red", red},
+	{"held", held},
 }
 
 // ownLease is the lease of holds that have one of their own.
@@ -253,7 +255,6 @@ func multi(g *goroutine) {
 	hold, err := w.client.MultiLock(locks...).Lock(ctx)
 	at := now()
 	if err != nil {
-		w.missed.Add(1)
 		w.record.note(event{Kind: kindMiss, Call: call, Time: at, Worker: w.config.Name, Lock: "multi", Polls: true, Err: err.Error()})
 		g.pause(g.between(time.Millisecond, 20*time.Millisecond))
 		return
@@ -280,5 +281,57 @@ func multi(g *goroutine) {
 	err = hold.Unlock(w.ctx)
 	for _, m := range members {
 		m.note(event{Kind: kindEnd, Call: call, Trust: m.trust, Err: text(err)})
+	}
+}
+
+// red acquires a quorum lock, of one member on each server. A waiter who loses a race
+// pauses at random, so a lock that is free for a moment is no stall.
+func red(g *goroutine) {
+	name := fmt.Sprintf("red:%d", g.rng.IntN(3))
+	var members []holdfast.Lock
+	for i, client := range g.worker.clients {
+		members = append(members, client.RLock(memberName(name, i)))
+	}
+	lease := time.Duration(0)
+	if g.chance(0.3) {
+		lease = ownLease
+	}
+	lock := g.worker.client.RedLock(members...)
+	h := g.acquire(name, lease, true, func() (holdfast.Hold, error) {
+		ctx, cancel := context.WithTimeout(g.worker.ctx, 20*time.Second)
+		defer cancel()
+		return lock.Lock(ctx, holdfast.WithLease(lease))
+	})
+	g.inside(h, g.shape())
+	g.pause(g.between(0, 20*time.Millisecond))
+}
+
+// memberName is a quorum lock's name on one of its servers: the histories know locks by
+// their names alone.
+func memberName(name string, server int) string { return fmt.Sprintf("%s@%d", name, server) }
+
+// heldEach is how many locks one strand of the workload "held" holds at once.
+const heldEach = 1000
+
+// held holds many locks until the round is over, all kept by the watchdog. Nobody else
+// wants them; a loss is the watchdog's fault.
+func held(g *goroutine) {
+	w := g.worker
+	var holds []*guarded
+	for i := range heldEach {
+		name := fmt.Sprintf("held:%d:%d", g.index, i)
+		h := g.acquire(name, 0, false, func() (holdfast.Hold, error) { return w.client.RLock(name).Lock(w.ctx) })
+		if h != nil {
+			holds = append(holds, h)
+		}
+	}
+	w.held.Add(int64(len(holds)))
+	w.record.note(event{Kind: kindFigure, Worker: w.config.Name, What: "held", Value: w.held.Load()})
+	<-w.stopping
+	for _, h := range holds {
+		h.held()
+		call := now()
+		err := h.hold.Unlock(w.ctx)
+		h.note(event{Kind: kindEnd, Call: call, Trust: h.trust, Err: text(err)})
 	}
 }

@@ -19,6 +19,7 @@ type world struct {
 	single   *redistest.Server
 	sentinel *redistest.Sentinel
 	cluster  *redistest.Cluster
+	members  []*redistest.Server // of a quorum
 	register *redistest.Server
 
 	mu    sync.Mutex
@@ -36,13 +37,27 @@ func serverArgs(persistent bool) []string {
 	return args
 }
 
+// quorumServers are the independent servers of a quorum.
+const quorumServers = 5
+
+// account is the user of the workers, whose rights a fault takes away.
+var account = []string{"--user", user, "on", ">" + secret, "~*", "&*", "+@all"}
+
 // openWorld starts the servers.
 func openWorld(topology string, persistent bool) (w *world, err error) {
 	w = &world{topology: topology, links: map[string]map[string]*faultproxy.Proxy{}}
 	args := serverArgs(persistent)
 	switch topology {
 	case "standalone":
-		w.single, err = redistest.Launch(append(args, "--user", user, "on", ">"+secret, "~*", "&*", "+@all")...)
+		w.single, err = redistest.Launch(append(args, account...)...)
+	case "quorum":
+		for range quorumServers {
+			var server *redistest.Server
+			if server, err = redistest.Launch(append(args, account...)...); err != nil {
+				break
+			}
+			w.members = append(w.members, server)
+		}
 	case "sentinel":
 		w.sentinel, err = redistest.LaunchSentinel(1, args...)
 	case "cluster":
@@ -76,6 +91,9 @@ func (w *world) close() {
 	case w.cluster != nil:
 		w.cluster.Close()
 	}
+	for _, server := range w.members {
+		server.Close()
+	}
 	if w.register != nil {
 		w.register.Close()
 	}
@@ -88,8 +106,10 @@ func (w *world) nodes() []*redistest.Server {
 		return []*redistest.Server{w.single}
 	case w.sentinel != nil:
 		return w.sentinel.Nodes
-	default:
+	case w.cluster != nil:
 		return w.cluster.Nodes
+	default:
+		return w.members
 	}
 }
 
@@ -100,9 +120,14 @@ func (w *world) addrs() []string {
 		return []string{w.single.Addr()}
 	case w.sentinel != nil:
 		return w.sentinel.Addrs()
-	default:
+	case w.cluster != nil:
 		return w.cluster.Addrs()
 	}
+	var addrs []string
+	for _, server := range w.members {
+		addrs = append(addrs, server.Addr())
+	}
+	return addrs
 }
 
 // link puts a proxy of the worker's own before each server, once.
@@ -135,6 +160,18 @@ func (w *world) linksOf(worker string) (links []*faultproxy.Proxy) {
 	defer w.mu.Unlock()
 	for _, node := range w.nodes() {
 		if link := w.links[worker][node.Addr()]; link != nil {
+			links = append(links, link)
+		}
+	}
+	return links
+}
+
+// linksTo are all workers' proxies before one server.
+func (w *world) linksTo(server *redistest.Server) (links []*faultproxy.Proxy) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, worker := range sortedKeys(w.links) {
+		if link := w.links[worker][server.Addr()]; link != nil {
 			links = append(links, link)
 		}
 	}

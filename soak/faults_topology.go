@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/holdfast-go/holdfast/internal/redistest"
+)
+
+// sentinelFaults lose nothing: the failover waits until the replica has everything.
+var sentinelFaults = []fault{
+	{"Sentinel failover", tailPause + time.Second, func(f *fate) (scope, error) { return scope{}, f.orderlyFailover() }},
+	{"replica lag", tailShort, func(f *fate) (scope, error) {
+		master := f.world.sentinel.Master()
+		if master == nil {
+			return scope{}, errNoMaster
+		}
+		for _, node := range f.world.sentinel.Nodes {
+			if node != master {
+				return scope{}, f.stopped(node, f.between(100*time.Millisecond, 600*time.Millisecond))
+			}
+		}
+		return scope{}, errors.New("no replica")
+	}},
+	{"SIGSTOP", tailPause, func(f *fate) (scope, error) {
+		master := f.world.sentinel.Master()
+		if master == nil {
+			return scope{}, errNoMaster
+		}
+		return scope{}, f.stopped(master, f.between(50*time.Millisecond, 500*time.Millisecond)) // shorter than Sentinel's patience
+	}},
+	{"CLIENT KILL pubsub", tailShort, func(f *fate) (scope, error) { return scope{}, f.onMasters("CLIENT", "KILL", "TYPE", "pubsub") }},
+	{"SCRIPT FLUSH", tailShort, func(f *fate) (scope, error) { return scope{}, f.onMasters("SCRIPT", "FLUSH") }},
+}
+
+// clusterFaults lose nothing.
+var clusterFaults = []fault{
+	{"slot move", tailPause, (*fate).moveSlot},
+	{"slot move", tailPause, (*fate).moveSlot},
+	{"slot move", tailPause, (*fate).moveSlot},
+	{"cluster failover", tailPause + time.Second, func(f *fate) (scope, error) { return scope{}, f.takeOver() }},
+	{"replica killed", tailShort, func(f *fate) (scope, error) {
+		for _, i := range f.rng.Perm(len(f.world.cluster.Nodes)) {
+			node := f.world.cluster.Nodes[i]
+			if len(f.world.cluster.ReplicasOf(node)) == 0 {
+				return scope{}, node.Restart()
+			}
+		}
+		return scope{}, errors.New("no replica")
+	}},
+	{"SIGSTOP", tailPause, func(f *fate) (scope, error) {
+		masters := f.world.masters()
+		if len(masters) == 0 {
+			return scope{}, errors.New("no master")
+		}
+		return scope{}, f.stopped(masters[f.rng.IntN(len(masters))], f.between(50*time.Millisecond, 400*time.Millisecond))
+	}},
+	{"CLIENT KILL pubsub", tailShort, func(f *fate) (scope, error) { return scope{}, f.onMasters("CLIENT", "KILL", "TYPE", "pubsub") }},
+	{"SCRIPT FLUSH", tailShort, func(f *fate) (scope, error) { return scope{}, f.onMasters("SCRIPT", "FLUSH") }},
+}
+
+// orderlyFailover has the sentinels replace the master once it takes no more writes
+// and its replica has all of them.
+func (f *fate) orderlyFailover() error {
+	s := f.world.sentinel
+	old := s.Master()
+	if old == nil {
+		return errors.New("no master")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := eventually(ctx, s.Healthy); err != nil {
+		return err
+	}
+	if err := do(ctx, old, "CLIENT", "PAUSE", 15000, "WRITE").Err(); err != nil {
+		return err
+	}
+	defer func() { _ = do(ctx, old, "CLIENT", "UNPAUSE").Err() }()
+	if err := eventually(ctx, func() error { return caughtUp(ctx, old) }); err != nil {
+		return err
+	}
+	if err := eventually(ctx, func() error { return do(ctx, s.Sentinels[0], "SENTINEL", "FAILOVER", s.Name).Err() }); err != nil {
+		return err
+	}
+	return eventually(ctx, func() error {
+		if master := s.Master(); master == nil || master == old {
+			return errors.New("no new master")
+		}
+		role, err := do(ctx, old, "ROLE").Slice()
+		if err == nil && role[0] != "slave" {
+			err = errors.New("the old master has not stepped down")
+		}
+		return err
+	})
+}
+
+// caughtUp checks that the master's replica has all that it has.
+func caughtUp(ctx context.Context, master *redistest.Server) error {
+	role, err := do(ctx, master, "ROLE").Slice() // master, offset, [[ip, port, offset]…]
+	if err != nil {
+		return err
+	}
+	replicas, _ := role[2].([]any)
+	for _, replica := range replicas {
+		fields, _ := replica.([]any)
+		var has int64
+		_, _ = fmt.Sscan(fmt.Sprint(fields[2]), &has)
+		if offset, _ := role[1].(int64); has >= offset {
+			return nil
+		}
+	}
+	return errors.New("the replica is behind")
+}
+
+// moveSlot moves the slot of one lock to another master, in two steps.
+func (f *fate) moveSlot() (scope, error) {
+	c := f.world.cluster
+	lock := movable[f.rng.IntN(len(movable))]
+	ctx, cancel := limited()
+	defer cancel()
+	from := c.MasterOf(lock)
+	if from == nil {
+		return scope{}, errors.New("no master")
+	}
+	slot, err := do(ctx, from, "CLUSTER", "KEYSLOT", lock).Int()
+	if err != nil {
+		return scope{}, err
+	}
+	for _, i := range f.rng.Perm(len(c.Nodes)) {
+		if to := c.Nodes[i]; to != from && len(c.ReplicasOf(to)) > 0 {
+			if err := c.BeginMove(ctx, slot, from, to); err != nil {
+				return scope{}, err
+			}
+			f.last(20*time.Millisecond, 300*time.Millisecond)
+			return scope{lock: lock}, c.FinishMove(ctx, slot, from, to)
+		}
+	}
+	return scope{}, errors.New("no other master")
+}
+
+// movable are locks whose slots move.
+var movable = []string{"hot:0", "hot:1", "hot:2", "hot:3", "stay:0", "patient:0", "reenter:0"}
+
+// takeOver has a replica take its master's place, in order.
+func (f *fate) takeOver() error {
+	c := f.world.cluster
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	for _, i := range f.rng.Perm(len(c.Nodes)) {
+		replicas := c.ReplicasOf(c.Nodes[i])
+		if len(replicas) == 0 {
+			continue
+		}
+		if err := do(ctx, replicas[0], "CLUSTER", "FAILOVER").Err(); err != nil {
+			return err
+		}
+		return eventually(ctx, func() error {
+			role, err := do(ctx, replicas[0], "ROLE").Slice()
+			if err == nil && role[0] != "master" {
+				err = errors.New("still a replica")
+			}
+			return errors.Join(err, c.Healthy())
+		})
+	}
+	return errors.New("no master has a replica")
+}
