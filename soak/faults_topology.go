@@ -40,6 +40,7 @@ var clusterFaults = []fault{
 	{"slot move", tailPause, (*fate).moveSlot},
 	{"slot move", tailPause, (*fate).moveSlot},
 	{"slot move", tailPause, (*fate).moveSlot},
+	{"slot move", tailPause, (*fate).moveSlot},
 	{"cluster failover", tailPause + time.Second, func(f *fate) (scope, error) { return scope{}, f.takeOver() }},
 	{"replica killed", tailShort, func(f *fate) (scope, error) {
 		for _, i := range f.rng.Perm(len(f.world.cluster.Nodes)) {

@@ -35,12 +35,17 @@ func plan(s settings, cycle int) []round {
 		r := &rounds[i]
 		r.Name = fmt.Sprintf("%02d-%s", cycle, r.Name)
 		r.Seed = s.seed + uint64(cycle)
-		if !s.short {
+		if s.short {
+			r.Least = leastOften
+		} else {
 			r.Duration *= 2
 		}
 	}
 	return rounds
 }
+
+// leastOften is how often each kind of fault has to happen in a run.
+const leastOften = 3
 
 // floors make a run that shows too little invalid.
 func (r *report) floors(s settings) {
@@ -57,7 +62,7 @@ func (r *report) floors(s settings) {
 		floor("acquisitions a minute", int(float64(f.Acquired)/f.Seconds*60), 20_000)
 	}
 	for _, what := range everyKind() {
-		floor("faults of the kind "+what, f.Faults[what], 3)
+		floor("faults of the kind "+what, f.Faults[what], leastOften)
 	}
 	floor("failovers", f.Faults["Sentinel failover"]+f.Faults["cluster failover"]+f.Faults["master killed"]+f.Faults["cluster master killed"], 2)
 	floor("slot moves", f.Faults["slot move"], 10)

@@ -38,6 +38,7 @@ type round struct {
 	Faults    []string       `json:"faults,omitempty"`   // only these; otherwise all that suit
 	Once      bool           `json:"once,omitempty"`     // each fault once and no more
 	Pace      time.Duration  `json:"pace"`               // between two faults of one schedule
+	Least     int            `json:"least,omitempty"`    // it lasts until each fault has happened so often, but twice its time at most
 	Aborted   bool           `json:"aborted,omitempty"`  // Ctrl-C; how it ends says nothing
 }
 
@@ -52,8 +53,9 @@ type runner struct {
 	faults    atomic.Int64
 	impatient bool // what is left behind is of no interest
 
-	mu      sync.Mutex
-	trouble []error // of the harness itself: the round is invalid
+	mu        sync.Mutex
+	inflicted map[string]int
+	trouble   []error // of the harness itself: the round is invalid
 }
 
 // run runs the round until ctx ends or its time is over.
@@ -79,10 +81,8 @@ func (r *runner) run(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	r.suffer(ctx)
-	if ctx.Err() != nil {
-		r.Aborted = true
-		r.record.note(event{Kind: kindRound, Round: &r.round})
-	}
+	r.Aborted = ctx.Err() != nil
+	r.record.note(event{Kind: kindRound, Round: &r.round}) // once more, with what has come of it
 	r.finish()
 	return errors.Join(append(r.trouble, r.team.failed())...)
 }
@@ -124,40 +124,69 @@ func (r *runner) hire() error {
 	return nil
 }
 
-// suffer lets the faults happen until the round's time is over. The last moments are
-// without any, so that all that goes on in the background comes to its end.
+// suffer lets the faults happen until the round's time is over and each has happened
+// often enough. The last moments are without any, so that all that goes on in the
+// background comes to its end.
 func (r *runner) suffer(ctx context.Context) {
 	const calm = 1500 * time.Millisecond
-	end, cancelEnd := context.WithTimeout(ctx, r.Duration)
+	began := time.Now()
+	end, cancelEnd := context.WithCancel(ctx)
 	defer cancelEnd()
-	rough, cancel := context.WithTimeout(end, max(r.Duration-calm, r.Duration/2))
+	var watchers, schedules sync.WaitGroup
+	defer watchers.Wait()
+	defer cancelEnd()
+	watchers.Go(func() {
+		probe(func(from, to int64) {
+			r.record.note(event{Kind: kindNoise, Call: from, Time: to, What: "controller late"})
+		}, end.Done())
+	})
+	watchers.Go(func() { r.ask(end) })
+
+	rough, cancel := context.WithCancel(end)
 	defer cancel()
-	var group sync.WaitGroup
-	for name, deck := range r.schedules() {
+	decks := r.schedules()
+	for name, deck := range decks {
 		pace := r.Pace
 		if name == "worker" {
 			pace *= 4 // who is killed keeps a lock busy for a whole lease
 		}
 		if len(deck) > 0 {
-			group.Go(func() { r.schedule(rough, name, deck, pace) })
+			schedules.Go(func() { r.schedule(rough, name, deck, pace) })
 		}
 	}
-	group.Go(func() {
-		probe(func(from, to int64) {
-			r.record.note(event{Kind: kindNoise, Call: from, Time: to, What: "controller late"})
-		}, end.Done())
-	})
-	group.Go(func() { r.ask(end) })
-	for tick := time.Tick(time.Second); end.Err() == nil; {
+	over := func(now time.Time) bool {
+		passed := now.Sub(began)
+		return passed > r.Duration-calm && (r.often(decks) || passed > 2*r.Duration) || r.team.failed() != nil
+	}
+	for tick := time.Tick(100 * time.Millisecond); rough.Err() == nil; {
 		select {
-		case <-tick:
-			if r.team.failed() != nil {
-				cancelEnd()
+		case now := <-tick:
+			if over(now) {
+				cancel()
 			}
-		case <-end.Done():
+		case <-rough.Done():
 		}
 	}
-	group.Wait()
+	schedules.Wait()
+	select {
+	case <-time.After(calm):
+	case <-ctx.Done():
+	}
+	r.Duration = time.Since(began)
+}
+
+// often tells whether each fault of the decks has been inflicted often enough.
+func (r *runner) often(decks map[string][]fault) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, deck := range decks {
+		for _, f := range deck {
+			if r.inflicted[f.name] < r.Least {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // schedules are the decks of faults that are inflicted side by side.
@@ -225,6 +254,12 @@ func (r *runner) inflict(f *fate, fault fault) {
 	}
 	r.record.note(e)
 	r.faults.Add(1)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.inflicted == nil {
+		r.inflicted = map[string]int{}
+	}
+	r.inflicted[fault.name]++
 }
 
 func (r *runner) troubled(err error) {
