@@ -155,4 +155,10 @@ func TestAWaiterWhoIsOvertakenIsFound(t *testing.T) {
 		got("x", 22),
 	}}
 	s.want(t, checkOrder)
+
+	lost := stand("y", 1)
+	lost.Unknown = true // y had its place first, but was not told
+	s.events = append(s.events, lost)
+	s.events[1].Answer[6] = 0
+	s.want(t)
 }

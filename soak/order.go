@@ -22,14 +22,25 @@ func (a *analysis) order() {
 func (a *analysis) inversions(lock string) {
 	type place struct{ asked, told int64 }
 	places := map[string]place{}
+	unknown := map[string]int64{} // when an owner first asked without an answer
 	ops := slices.Clone(a.ops[lock])
+	for _, op := range ops {
+		if at := unknown[op.Owner]; op.Verb == "fairlock.acquire" && op.Unknown && (at == 0 || op.Call < at) {
+			unknown[op.Owner] = op.Call
+		}
+	}
 	slices.SortStableFunc(ops, func(x, y event) int { return cmp.Compare(x.Time, y.Time) })
 	for _, op := range ops {
 		if op.Verb != "fairlock.acquire" || op.Unknown || len(op.Answer) < 7 {
 			continue
 		}
-		p := places[op.Owner]
-		if p.asked == 0 || op.Answer[6] == 1 { // it entered; perhaps anew, having lost its place
+		p, known := places[op.Owner]
+		switch at := unknown[op.Owner]; {
+		case op.Answer[6] == 1: // it entered; perhaps anew, having lost its place
+			p = place{op.Call, op.Time}
+		case !known && at != 0: // it was there already, by a call whose answer was lost
+			p = place{min(at, op.Call), op.Time}
+		case !known:
 			p = place{op.Call, op.Time}
 		}
 		places[op.Owner] = p
