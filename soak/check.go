@@ -278,12 +278,14 @@ func (a *analysis) earliest(owner string, before int64) (until int64, known bool
 			if again == 0 {
 				again = op.Call
 			}
-		case len(op.Answer) > 0 && op.Answer[0] == 1 && op.Time <= before:
+		case len(op.Answer) > 0 && op.Time <= before:
 			call := op.Call
 			if again != 0 {
 				call, again = again, 0
 			}
-			until, known = max(until, call+op.Lease-margin(op.Lease)), true
+			if op.Answer[0] == 1 {
+				until, known = max(until, call+op.Lease-margin(op.Lease)), true
+			}
 		}
 	}
 	return until, known

@@ -70,12 +70,14 @@ func (f *fate) orderlyFailover() error {
 	if old == nil {
 		return errors.New("no master")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	healthy, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	if err := eventually(ctx, s.Healthy); err != nil {
+	if err := eventually(healthy, s.Healthy); err != nil {
 		return err
 	}
-	if err := do(ctx, old, "CLIENT", "PAUSE", 15000, "WRITE").Err(); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := do(ctx, old, "CLIENT", "PAUSE", 30000, "WRITE").Err(); err != nil {
 		return err
 	}
 	defer func() { _ = do(ctx, old, "CLIENT", "UNPAUSE").Err() }()

@@ -22,7 +22,7 @@ func plan(s settings, cycle int) []round {
 		{Name: "standalone", Topology: "standalone", Workers: 3, Mortals: 1, Load: mixed, Duration: 30 * time.Second, Pace: 350 * time.Millisecond},
 		{Name: "cluster", Topology: "cluster", Workers: 3, Mortals: 1, Load: mixed, Duration: 24 * time.Second, Pace: 450 * time.Millisecond},
 		{Name: "quorum", Topology: "quorum", Workers: 3, Mortals: 1, Load: quorum, Duration: 24 * time.Second, Pace: 400 * time.Millisecond},
-		{Name: "lossy-sentinel", Topology: "sentinel", Lossy: true, Gentle: true, Workers: 3, Load: lossy, Duration: 14 * time.Second, Pace: 700 * time.Millisecond},
+		{Name: "lossy-sentinel", Topology: "sentinel", Lossy: true, Gentle: true, Workers: 3, Load: lossy, Duration: 16 * time.Second, Pace: 700 * time.Millisecond},
 		{Name: "lossy-cluster", Topology: "cluster", Lossy: true, Gentle: true, Workers: 3, Load: lossy, Duration: 11 * time.Second, Pace: 700 * time.Millisecond},
 		{Name: "lossy-standalone", Topology: "standalone", Lossy: true, Forgetful: true, Gentle: true, Workers: 3, Load: lossy,
 			OwnLoad: map[string]int{"force": 1}, Duration: 10 * time.Second, Pace: 600 * time.Millisecond},
