@@ -62,30 +62,35 @@ var clusterFaults = []fault{
 	{"SCRIPT FLUSH", tailShort, func(f *fate) (scope, error) { return scope{}, f.onMasters("SCRIPT", "FLUSH") }},
 }
 
-// orderlyFailover has the sentinels replace the master once it takes no more writes
-// and its replica has all of them.
+// orderlyFailover has the sentinels replace the master once it refuses writes and its
+// replica has all that was written. (A CLIENT PAUSE would not do: the sentinels' command
+// to step down has to wait for its end, too, and behind it writes would be let in.)
 func (f *fate) orderlyFailover() error {
 	s := f.world.sentinel
 	old := s.Master()
 	if old == nil {
-		return errors.New("no master")
+		return errNoMaster
 	}
 	healthy, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	if err := eventually(healthy, s.Healthy); err != nil {
-		return err
+		return fmt.Errorf("before it: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	if err := do(ctx, old, "CLIENT", "PAUSE", 30000, "WRITE").Err(); err != nil {
-		return err
+	if err := do(ctx, old, "CONFIG", "SET", "min-replicas-to-write", "3").Err(); err != nil {
+		return fmt.Errorf("refuse writes: %w", err)
 	}
-	defer func() { _ = do(ctx, old, "CLIENT", "UNPAUSE").Err() }()
+	defer func() {
+		ctx, cancel := limited()
+		defer cancel()
+		_ = do(ctx, old, "CONFIG", "SET", "min-replicas-to-write", "0").Err()
+	}()
 	if err := eventually(ctx, func() error { return caughtUp(ctx, old) }); err != nil {
-		return err
+		return fmt.Errorf("catch up: %w", err)
 	}
 	if err := eventually(ctx, func() error { return do(ctx, s.Sentinels[0], "SENTINEL", "FAILOVER", s.Name).Err() }); err != nil {
-		return err
+		return fmt.Errorf("fail over: %w", err)
 	}
 	return eventually(ctx, func() error {
 		if master := s.Master(); master == nil || master == old {

@@ -18,8 +18,8 @@ var (
 // and then a round with 100,000 locks that are held.
 func plan(s settings, cycle int) []round {
 	rounds := []round{
-		{Name: "sentinel", Topology: "sentinel", Workers: 3, Mortals: 1, Load: mixed, Duration: 36 * time.Second, Pace: 300 * time.Millisecond},
 		{Name: "standalone", Topology: "standalone", Workers: 3, Mortals: 1, Load: mixed, Duration: 30 * time.Second, Pace: 350 * time.Millisecond},
+		{Name: "sentinel", Topology: "sentinel", Workers: 3, Mortals: 1, Load: mixed, Duration: 28 * time.Second, Pace: 300 * time.Millisecond},
 		{Name: "cluster", Topology: "cluster", Workers: 3, Mortals: 1, Load: mixed, Duration: 24 * time.Second, Pace: 450 * time.Millisecond},
 		{Name: "quorum", Topology: "quorum", Workers: 3, Mortals: 1, Load: quorum, Duration: 24 * time.Second, Pace: 400 * time.Millisecond},
 		{Name: "lossy-sentinel", Topology: "sentinel", Lossy: true, Gentle: true, Workers: 3, Load: lossy, Duration: 16 * time.Second, Pace: 700 * time.Millisecond},
