@@ -210,11 +210,11 @@ func askTogether(batches [][]*engine.Bid) (busy *engine.Bid, err error) {
 
 // batches are the bids that go together, in the global order.
 func (a *acquisition) batches() (batches [][]*engine.Bid) {
-	for _, b := range a.bids {
-		if n := len(batches); n > 0 && batches[n-1][0].Lock.Together(b.Lock) {
-			batches[n-1] = append(batches[n-1], b)
-		} else {
-			batches = append(batches, []*engine.Bid{b})
+	start := 0
+	for i := range a.bids {
+		if next := i + 1; next == len(a.bids) || !a.bids[start].Lock.Together(a.bids[next].Lock) {
+			batches = append(batches, a.bids[start:next:next])
+			start = next
 		}
 	}
 	return batches
@@ -222,7 +222,7 @@ func (a *acquisition) batches() (batches [][]*engine.Bid) {
 
 // holds are the members' holds in the order in which the members were given.
 func (a *acquisition) holds() []engine.Held {
-	var holds []engine.Held
+	holds := make([]engine.Held, 0, len(a.bids))
 	for _, m := range a.multi.given {
 		for _, b := range a.bids {
 			if b.Lock == m {

@@ -103,6 +103,9 @@ func (a *attempt) run() (*hold, error) {
 // could not be released. Only a cluster has to be asked, and only once.
 func (a *attempt) prepare() error {
 	e := a.engine
+	if _, ok := e.publish.known(); ok {
+		return nil
+	}
 	retries := e.retries()
 	for {
 		_, err := e.publishCommand(a.wait, e.closed)

@@ -75,6 +75,11 @@ type Bid struct {
 	until int64  // ms that Redis told, when it was taken last
 	won   *hold
 	sub   *pubsub.Subscription
+
+	first struct { // what a and, at first, asker point to, in one piece with the bid
+		attempt attempt
+		single  single
+	}
 }
 
 // NewBid makes a bid of a call with ctx, whose waiting ends with wait. End must follow. The
@@ -84,12 +89,14 @@ func (l *Lock) NewBid(ctx, wait context.Context, ask locking.Acquire) (*Bid, err
 	if err := e.admissible(ctx, l.target); err != nil {
 		return nil, err
 	}
-	a := &attempt{engine: e, target: l.target, ask: ask, lease: ask.Lease, ctx: ctx, wait: wait}
-	if a.lease == 0 {
-		a.lease = e.config.Watchdog
+	b := &Bid{Lock: l, owner: e.ownerOf(ctx, l.target)}
+	b.first.attempt = attempt{engine: e, target: l.target, ask: ask, lease: ask.Lease, ctx: ctx, wait: wait}
+	if ask.Lease == 0 {
+		b.first.attempt.lease = e.config.Watchdog
 	}
-	b := &Bid{Lock: l, a: a, owner: e.ownerOf(ctx, l.target)}
-	b.asker = &single{a: a, o: e.newOwner(l.target)}
+	b.a = &b.first.attempt
+	b.first.single = single{a: b.a, o: e.newOwner(l.target)}
+	b.asker = &b.first.single
 	return b, nil
 }
 
