@@ -25,9 +25,10 @@
 //
 // Members are asked in one order wherever they are used, whatever order they were given in: by
 // server, by slot on a cluster, by key. A server is known by the address and database that the
-// Redis client was told, so name it alike in all processes; those behind Sentinel all have
-// one name, so that locks of one key in two such deployments are asked for in the order in which
-// they were given: give them alike too. Members of one client that are
+// Redis client was told, so name it alike in all processes; a client behind Sentinel
+// tells neither its sentinels nor its master's name, so all those count as one server, and locks of
+// one key in two such deployments are asked for in the order in which the holdfast clients were
+// made: make them alike too. Members of one client that are
 // on one server, or in one slot of a cluster, make a batch: one script asks for them one
 // after the other, and takes back those before the first that is not free, so that nobody
 // sees a part of it. They are released in one call too.

@@ -46,6 +46,7 @@ type Engine struct {
 	clock    clock
 	number   atomic.Uint64
 	began    time.Time   // together counts from here
+	nth      uint64      // engine of this process, see Lock.Compare
 	place    string      // names the server, see placeOf
 	dark     atomic.Bool // see Lock.IsDark
 
@@ -61,6 +62,9 @@ type Engine struct {
 	owners map[*owner]struct{} // those that are not retired
 }
 
+// engines counts those that were made in this process.
+var engines atomic.Uint64
+
 // New makes an engine. It sends nothing.
 func New(config Config) *Engine {
 	life, end := context.WithCancel(context.Background())
@@ -72,6 +76,7 @@ func New(config Config) *Engine {
 		closed: life.Done(),
 		owners: map[*owner]struct{}{},
 		began:  time.Now(),
+		nth:    engines.Add(1),
 		place:  placeOf(config.Redis),
 	}
 	e.number.Store(config.FirstOwner - 1)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -60,7 +61,8 @@ func (l *Lock) Impossible() error { return l.target.Err }
 func (l *Lock) OnClose(f func()) (stop func() bool) { return context.AfterFunc(l.engine.life, f) }
 
 // Compare orders locks the same way in all processes that name their servers alike: by
-// server, slot and key.
+// server, slot and key. Servers of one name are ordered as their clients were made: a client
+// behind sentinels does not tell which ones these are, or the name of its master.
 func (l *Lock) Compare(other *Lock) int {
 	return compare(l.target, l.engine, other.target, other.engine)
 }
@@ -77,7 +79,7 @@ func compare(t *Target, e *Engine, otherT *Target, otherE *Engine) int {
 	if n := strings.Compare(t.Key, otherT.Key); n != 0 {
 		return n
 	}
-	return strings.Compare(e.config.ID, otherE.config.ID)
+	return cmp.Compare(e.nth, otherE.nth)
 }
 
 // placeOf names the server, or the cluster, as the Redis client was told.
