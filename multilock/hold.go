@@ -26,6 +26,7 @@ type hold struct {
 	count    int
 	life     engine.Life
 	leaving  bool          // Unlock is under way: it says how it ends
+	lost     error         // the last loss of a member that did not end the hold
 	unlocked chan struct{} // made by the first Unlock, closed when that is over
 	span     tracing.Hold
 	ended    func() // told of the end
@@ -67,8 +68,11 @@ func (h *hold) memberEnded(m engine.Held, cause error) {
 		}
 	}
 	over := !h.leaving && len(h.members) < h.need && h.life.Err == nil
+	cause = fmt.Errorf("member %q: %w", m.Name(), cause)
 	if over {
-		h.life.End(fmt.Errorf("member %q: %w", m.Name(), cause))
+		h.life.End(cause)
+	} else if errors.Is(cause, locking.ErrLost) {
+		h.lost = cause
 	}
 	rest := h.members
 	h.mu.Unlock()
@@ -274,7 +278,9 @@ func (h *hold) unlock(ctx context.Context, lost error) error {
 	case released >= h.need:
 		err = nil
 	case len(members) < h.need:
-		err = errors.Join(err, fmt.Errorf("a member ended before: %w", locking.ErrLost))
+		h.mu.Lock()
+		err = errors.Join(err, h.lost) // which Unlock had not seen when it began
+		h.mu.Unlock()
 	}
 	h.mu.Lock()
 	cause := locking.ErrUnlocked

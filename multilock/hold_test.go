@@ -1,0 +1,60 @@
+package multilock
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/holdfast-go/holdfast/internal/engine"
+	"github.com/holdfast-go/holdfast/locking"
+)
+
+// A lapsing is a member whose time may be over without anybody having looked.
+type lapsing struct {
+	engine.Held
+	over    bool
+	ended   bool
+	told    func(error)
+	dropped bool
+}
+
+func (l *lapsing) Name() string           { return "orders" }
+func (l *lapsing) Owner() string          { return "client:1" }
+func (l *lapsing) Count() int             { return 1 }
+func (l *lapsing) Drop()                  { l.dropped = true }
+func (l *lapsing) OnEnd(told func(error)) { l.told = told }
+
+func (l *lapsing) Err() error {
+	if !l.over {
+		return nil
+	}
+	if !l.ended {
+		l.ended = true
+		l.told(locking.ErrLost)
+	}
+	return locking.ErrLost
+}
+
+// A majority that has run out a moment ago, before any timer has said so, is none: a member that
+// comes then does not complete the hold, which is over.
+func TestNobodyJoinsAHoldWhoseMajorityHasJustEnded(t *testing.T) {
+	members := []*lapsing{{}, {}, {}}
+	h := newHold(&group{name: "red(orders, orders, orders)"}, []engine.Held{members[0], members[1]}, 2)
+	if !h.join(&engine.Lock{}, members[2]) {
+		t.Fatal("a member that comes in time does not join")
+	}
+	members[0].over, members[1].over = true, true
+	if late := (&lapsing{}); h.join(&engine.Lock{}, late) {
+		t.Error("a member joins a hold that is over")
+	}
+	if err := h.Err(); !errors.Is(err, locking.ErrLost) {
+		t.Errorf("Err: got %v, want ErrLost", err)
+	}
+	if !members[2].dropped {
+		t.Error("the member that was left is not released")
+	}
+	select {
+	case <-h.Done():
+	default:
+		t.Error("Done is open")
+	}
+}
