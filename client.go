@@ -117,8 +117,8 @@ func (c *Client) FairLock(name string, opts ...LockOption) Lock {
 // FairLocks and MultiLocks of this client or of others, on one server or on several. It
 // is all or nothing, acquires in one order wherever it is used, and holds nothing while
 // it waits. Members on one server, or in one slot of a cluster, are acquired and released
-// in one script. It sends nothing. Members that are not possible are an error of its first
-// call that names which.
+// in one script. It sends nothing. Members that are not possible, a RedLock say, are an error
+// of its first call that names which.
 func (c *Client) MultiLock(locks ...Lock) Lock { return multilock.New(c.traces(), locks...) }
 
 // RedLock returns a quorum lock: the same lock on an odd number of independent servers, at

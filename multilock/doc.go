@@ -12,6 +12,15 @@
 // once. A plain and a fair lock of one name are refused, they are one key and would wait
 // for each other.
 //
+// A quorum lock is refused as a member. Of those that meet, one always gets all, because
+// somebody has the last lock in the common order; but a quorum lock may be nobody's, when the votes are
+// split, and then none of those that hold the other members at that moment would get on. Nor has it a
+// place in the order, being on several servers, on which the multi lock may have other members:
+// one of them may even be one of its own, for which it would wait for ever. And each of its tries takes up
+// to its short limit, during which the other members would be held for nothing. Acquire it first and the multi
+// lock inside of its hold, in this order everywhere: what waits for the multi lock then has the quorum
+// lock, so it is no longer true that nothing is held, but who has it waits for nobody who wants it.
+//
 // What it does not promise: an order among those who wait, also where all members are fair
 // locks, see below. Nor more than its servers: if one of them is down it cannot be
 // acquired, and its holds are lost at the end of a trust window.

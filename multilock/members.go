@@ -37,6 +37,8 @@ func flatten(kind string, locks []locking.Lock) (members []*engine.Lock, err err
 				return nil, fmt.Errorf("holdfast: member %d of %s: %w", i+1, kind, l.err)
 			}
 			own = l.given
+		case *Red:
+			return nil, fmt.Errorf("holdfast: member %d of %s is a RedLock, which cannot be one: acquire it first, by itself, and the others inside of its hold", i+1, kind)
 		default:
 			return nil, fmt.Errorf("holdfast: member %d of %s, a %T, cannot be one: it must be an RLock, a FairLock or a MultiLock of this library", i+1, kind, l)
 		}

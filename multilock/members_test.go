@@ -37,7 +37,7 @@ func TestMembersThatCannotBe(t *testing.T) {
 		{"an impossible multi lock", c.MultiLock(a, c.MultiLock()), []string{"member 2", "no members"}},
 		{"plain and fair of one key", c.MultiLock(a, c.FairLock("a")), []string{`"a"`, "rlock", "fair"}},
 		{"plain and fair of one key, nested", c.MultiLock(c.MultiLock(a, b), c.FairLock("b")), []string{`"b"`, "rlock", "fair"}},
-		{"a quorum lock in a multi lock", c.MultiLock(a, c.RedLock(a, d.RLock("a"), e.RLock("a"))), []string{"member 2", "Red"}},
+		{"a quorum lock in a multi lock", c.MultiLock(a, c.RedLock(a, d.RLock("a"), e.RLock("a"))), []string{"member 2", "RedLock", "first"}},
 		{"no quorum", c.RedLock(), []string{"quorum lock", "no members"}},
 		{"a quorum of one", c.RedLock(a), []string{"at least 3", "got 1"}},
 		{"of two", c.RedLock(a, d.RLock("a")), []string{"at least 3", "got 2"}},

@@ -1,0 +1,229 @@
+package multilock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/holdfast-go/holdfast/internal/engine"
+	"github.com/holdfast-go/holdfast/internal/script"
+	"github.com/holdfast-go/holdfast/locking"
+)
+
+// A try asks every member once, at the same time, each with a short limit. What a member
+// answers when it is over already is given back, or joins the hold.
+type try struct {
+	r     *race
+	start time.Time
+
+	mu      sync.Mutex
+	won     []*engine.Bid
+	taken   []*engine.Bid
+	errs    []error
+	refused error
+	stale   bool // a majority, but with no validity left
+	left    int  // members that have not answered
+	lit     int  // of those, the ones that answered the last time
+	over    bool // decided
+	hold    *hold
+	changed chan struct{} // capacity 1
+}
+
+// An outcome is what a try had come to when it was decided.
+type outcome struct {
+	hold    *hold
+	refused error // by so many that a majority is not possible
+	won     int
+	taken   []*engine.Bid
+	errs    []error
+	silent  int  // members that had not answered
+	stale   bool // a majority said yes, with no validity left
+	took    time.Duration
+}
+
+// try returns once it is decided: others have so many that there is no majority to win, or
+// all have answered, or the limit is over. It does not wait for those that were dark the
+// last time if the others make it clear.
+func (r *race) try() outcome {
+	t := &try{r: r, start: time.Now(), changed: make(chan struct{}, 1)}
+	bounded, cancel := context.WithTimeout(r.wait, limit(r.lease))
+	r.span.Attempt()
+	type one struct {
+		*runner
+		dark bool
+	}
+	var free []one
+	for _, runner := range r.runners {
+		if !runner.mu.TryLock() {
+			t.errs = append(t.errs, fmt.Errorf("member %q: %w", runner.bid.Lock.Name(), engine.ErrSilent))
+			continue // it is still in the try before
+		}
+		dark := runner.bid.Lock.IsDark()
+		free = append(free, one{runner, dark})
+		t.left++
+		if !dark {
+			t.lit++
+		}
+	}
+	var asked sync.WaitGroup
+	for _, f := range free {
+		f.bid.Bound(bounded)
+		r.over.Add(1)
+		asked.Go(func() { // ends with the limit
+			defer r.over.Done()
+			defer f.mu.Unlock()
+			t.ask(f.bid, f.dark)
+		})
+	}
+	go func() { // ends with the limit
+		asked.Wait()
+		cancel()
+	}()
+	for !t.decided() {
+		select {
+		case <-t.changed:
+		case <-bounded.Done():
+			t.decide()
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return outcome{t.hold, t.refused, len(t.won), slices.Clone(t.taken), slices.Clone(t.errs), t.left, t.stale, time.Since(t.start)}
+}
+
+// ask asks one member. One that is silent for the whole limit is dark from then on,
+// until it answers again.
+func (t *try) ask(b *engine.Bid, dark bool) {
+	busy, err := (*engine.Bid)(nil), b.Prepare()
+	if err == nil {
+		busy, err = engine.Ask([]*engine.Bid{b})
+	}
+	if silent := err != nil && engine.ClassOf(err) != script.Refused; !silent || t.r.wait.Err() == nil {
+		b.Lock.SetDark(silent)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.left--
+	if !dark {
+		t.lit--
+	}
+	switch {
+	case err == nil && busy == nil && t.over:
+		t.late(b)
+	case err == nil && busy == nil:
+		t.won = append(t.won, b)
+	case busy != nil:
+		t.taken = append(t.taken, b)
+	default:
+		t.errs = append(t.errs, err)
+	}
+	select {
+	case t.changed <- struct{}{}:
+	default:
+	}
+}
+
+// late takes what was won when the try was over: into the hold if there is one.
+func (t *try) late(b *engine.Bid) {
+	if t.hold == nil || !t.hold.join(b.Lock, b.Won()) {
+		b.Drop()
+	}
+}
+
+// decided tells whether the try is over, and decides it if it can be.
+func (t *try) decided() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	quorum := t.r.red.quorum
+	clear := len(t.won) >= quorum || len(t.won)+t.left < quorum // whether there is a majority
+	if !t.over && (t.left == 0 || clear && t.lit == 0 || len(t.taken) > len(t.r.runners)-quorum) {
+		t.finish()
+	}
+	return t.over
+}
+
+func (t *try) decide() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.over {
+		t.finish()
+	}
+}
+
+// finish decides: a majority, with enough validity left, is a hold. Otherwise everything is
+// given back. Under t.mu.
+func (t *try) finish() {
+	t.over = true
+	red := t.r.red
+	valid := t.r.lease - time.Since(t.start) - drift(t.r.lease)
+	if len(t.won) >= red.quorum && valid > 0 {
+		t.hold = newHold(&red.group, t.inOrder(), red.quorum)
+		if t.r.ask.Lease == 0 && t.r.ask.MaxHold == 0 {
+			t.hold.keep(t.r.keeper())
+		}
+		return
+	}
+	t.stale = len(t.won) >= red.quorum
+	for _, err := range t.errs {
+		if errors.Is(err, locking.ErrLost) {
+			t.refused = err
+		}
+	}
+	refusals := 0
+	for _, err := range t.errs {
+		if engine.ClassOf(err) == script.Refused {
+			refusals++
+		}
+	}
+	if refusals > len(t.r.runners)-red.quorum {
+		t.refused = errors.Join(t.errs...)
+	}
+	for _, b := range t.won {
+		b.Drop() // its owner is used up
+	}
+}
+
+// inOrder are the holds that were won in the order of the members, but first those of
+// owners that had the lock before: a member that a re-entered hold did not have begins anew.
+func (t *try) inOrder() (won []engine.Held) {
+	for _, m := range t.r.red.given {
+		for _, b := range t.won {
+			if b.Lock == m {
+				won = append(won, b.Won())
+			}
+		}
+	}
+	slices.SortStableFunc(won, func(a, b engine.Held) int { return b.Count() - a.Count() })
+	return won
+}
+
+// err tells what went wrong where nobody else has the lock: how many answered, and what the others
+// said or did not say.
+func (o outcome) err(r *race) error {
+	errs, n := o.errs, len(r.runners)
+	answered := n - o.silent
+	for _, err := range errs {
+		if !spoke(err) {
+			answered--
+		}
+	}
+	if o.silent > 0 {
+		errs = append(errs, fmt.Errorf("%d did not answer in time", o.silent))
+	}
+	if o.stale {
+		errs = append(errs, engine.ErrLate)
+	}
+	return fmt.Errorf("holdfast: %d of %d servers answered, %d with yes, a majority is needed: %w", answered, n, o.won, errors.Join(errs...))
+}
+
+// spoke tells whether an error is what Redis said, or what it said came too late; otherwise it
+// was silent.
+func spoke(err error) bool {
+	var reply redis.Error
+	return errors.As(err, &reply) || errors.Is(err, engine.ErrLate)
+}
