@@ -67,7 +67,7 @@ func (o *observer) told() (told []string) {
 		for _, key := range []attribute.Key{"lock.kind", "lock.name", "lock.outcome", "lock.reentrant"} {
 			for _, a := range s.Attributes {
 				if a.Key == key {
-					words = append(words, a.Value.Emit())
+					words = append(words, a.Value.String())
 				}
 			}
 		}
