@@ -92,10 +92,10 @@ type pair struct {
 }
 
 func newPair(t *testing.T, opts ...holdfast.Option) *pair {
-	p := &pair{first: redistest.Start(t), second: redistest.Start(t)}
-	p.proxy = faultproxy.New(t, p.second.Addr(), 1)
-	for p.proxy.Addr() < p.first.Addr() {
-		p.first = redistest.Start(t)
+	p := &pair{second: redistest.Start(t)}
+	// Both anew in each round: with one address kept, a low one could take thousands of servers.
+	for p.first == nil || p.proxy.Addr() < p.first.Addr() {
+		p.first, p.proxy = redistest.Start(t), faultproxy.New(t, p.second.Addr(), 1)
 	}
 	p.a, p.b = client(t, p.first.Addr(), opts...), client(t, p.proxy.Addr(), opts...)
 	p.otherA, p.otherB = client(t, p.first.Addr(), opts...), client(t, p.second.Addr(), opts...)
