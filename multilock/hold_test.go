@@ -2,6 +2,8 @@ package multilock
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/holdfast-go/holdfast/internal/engine"
@@ -56,5 +58,33 @@ func TestNobodyJoinsAHoldWhoseMajorityHasJustEnded(t *testing.T) {
 	case <-h.Done():
 	default:
 		t.Error("Done is open")
+	}
+}
+
+// A refused is an error that Redis replied.
+type refused string
+
+func (refused) Error() string { return "NOPERM no" }
+func (refused) RedisError()   {}
+
+// Who said no, or yes too late, has answered: only silence is counted as none.
+func TestWhatAQuorumTells(t *testing.T) {
+	refusal := fmt.Errorf("member %q: %w", "orders", refused(""))
+	for _, c := range []struct {
+		o    outcome
+		n    int
+		want []string
+	}{
+		{outcome{won: 3, stale: true}, 3, []string{"3 of 3 servers answered, 3 with yes", engine.ErrLate.Error()}},
+		{outcome{won: 1, errs: []error{refusal, fmt.Errorf("member: %w", engine.ErrLate), engine.ErrSilent}, silent: 1}, 5,
+			[]string{"3 of 5 servers answered, 1 with yes", refused("").Error(), engine.ErrLate.Error(), engine.ErrSilent.Error(), "1 did not answer in time"}},
+		{outcome{silent: 3}, 3, []string{"0 of 3 servers answered, 0 with yes"}},
+	} {
+		err := c.o.err(&race{runners: make([]*runner, c.n)})
+		for _, words := range c.want {
+			if !strings.Contains(err.Error(), words) {
+				t.Errorf("got %v, want it to say %q", err, words)
+			}
+		}
 	}
 }
