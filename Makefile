@@ -24,7 +24,7 @@ lint:
 	scripts/lint.sh
 
 # A seeded campaign of faults against real servers, with planted bugs that must be
-# caught: minutes. Two and a half of them are load; the rest starts, drains and checks.
+# caught: under four minutes.
 soak-short: redis-server
 	cd soak && $(GO) vet ./... && $(GO) test ./... && $(GO) run . -short -seed $(or $(SEED),1) $(SOAKFLAGS)
 
