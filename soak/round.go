@@ -68,7 +68,7 @@ func (r *runner) run(ctx context.Context, dir string) (err error) {
 	}
 	defer func() { err = errors.Join(err, r.record.close()) }()
 	r.record.note(event{Kind: kindRound, Round: &r.round})
-	if r.world, err = openWorld(r.Topology, !r.Forgetful); err != nil {
+	if r.world, err = openWorld(r.Topology, !r.Forgetful, r.Lossy); err != nil {
 		return err
 	}
 	defer r.world.close()

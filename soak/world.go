@@ -43,8 +43,10 @@ const quorumServers = 5
 // account is the user of the workers, whose rights a fault takes away.
 var account = []string{"--user", user, "on", ">" + secret, "~*", "&*", "+@all"}
 
-// openWorld starts the servers.
-func openWorld(topology string, persistent bool) (w *world, err error) {
+// openWorld starts the servers. Unless the round is lossy, no sentinel and no replica
+// replaces a master on its own: a busy machine alone would make them do it, and what the
+// replica lacks would be lost. The faults do it in order.
+func openWorld(topology string, persistent, lossy bool) (w *world, err error) {
 	w = &world{topology: topology, links: map[string]map[string]*faultproxy.Proxy{}}
 	args := serverArgs(persistent)
 	switch topology {
@@ -59,8 +61,13 @@ func openWorld(topology string, persistent bool) (w *world, err error) {
 			w.members = append(w.members, server)
 		}
 	case "sentinel":
-		w.sentinel, err = redistest.LaunchSentinel(1, args...)
+		if w.sentinel, err = redistest.LaunchSentinel(1, args...); err == nil && !lossy {
+			err = w.calm()
+		}
 	case "cluster":
+		if !lossy {
+			args = append(args, "--cluster-replica-no-failover", "yes")
+		}
 		w.cluster, err = redistest.LaunchCluster(3, 1, args...)
 	default:
 		err = fmt.Errorf("no topology is called %q", topology)
@@ -73,6 +80,16 @@ func openWorld(topology string, persistent bool) (w *world, err error) {
 		return nil, err
 	}
 	return w, nil
+}
+
+// calm has the sentinels replace no master on their own.
+func (w *world) calm() (err error) {
+	ctx, cancel := limited()
+	defer cancel()
+	for _, watcher := range w.sentinel.Sentinels {
+		err = errors.Join(err, watcher.Do(ctx, "SENTINEL", "SET", w.sentinel.Name, "down-after-milliseconds", 60000).Err())
+	}
+	return err
 }
 
 func (w *world) close() {
