@@ -27,7 +27,8 @@ type scope struct{ worker, lock string }
 
 // A fate is a fault that is being inflicted.
 type fate struct {
-	ctx    context.Context
+	ctx    context.Context // ends with the time for faults
+	abort  context.Context // ends with the run
 	world  *world
 	team   *team
 	rng    *rand.Rand
@@ -62,6 +63,13 @@ func (f *fate) last(least, most time.Duration) {
 	}
 }
 
+// limited is for what a fault has to do to its end, though the round may be over. Only
+// Ctrl-C ends it earlier.
+func (f *fate) limited(limit time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(f.abort, limit)
+}
+
+// limited is for what has to be done in any case.
 func limited() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), 10*time.Second)
 }

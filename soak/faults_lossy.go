@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"time"
 )
@@ -26,7 +25,7 @@ var (
 // killMaster kills the master for good measure, and brings it back as a replica.
 func (f *fate) killMaster() error {
 	s := f.world.sentinel
-	ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
+	ctx, cancel := f.limited(40 * time.Second)
 	defer cancel()
 	if err := eventually(ctx, s.Healthy); err != nil {
 		return err
@@ -48,7 +47,7 @@ func (f *fate) killMaster() error {
 // killClusterMaster kills a master and brings it back once its replica has taken over.
 func (f *fate) killClusterMaster() error {
 	c := f.world.cluster
-	ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
+	ctx, cancel := f.limited(40 * time.Second)
 	defer cancel()
 	for _, i := range f.rng.Perm(len(c.Nodes)) {
 		node := c.Nodes[i]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/holdfast-go/holdfast/internal/redistest"
@@ -71,12 +72,12 @@ func (f *fate) orderlyFailover() error {
 	if old == nil {
 		return errNoMaster
 	}
-	healthy, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	healthy, cancel := f.limited(20 * time.Second)
 	defer cancel()
 	if err := eventually(healthy, s.Healthy); err != nil {
 		return fmt.Errorf("before it: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := f.limited(20 * time.Second)
 	defer cancel()
 	if err := do(ctx, old, "CONFIG", "SET", "min-replicas-to-write", "3").Err(); err != nil {
 		return fmt.Errorf("refuse writes: %w", err)
@@ -89,10 +90,10 @@ func (f *fate) orderlyFailover() error {
 	if err := eventually(ctx, func() error { return caughtUp(ctx, old) }); err != nil {
 		return fmt.Errorf("catch up: %w", err)
 	}
-	if err := eventually(ctx, func() error { return do(ctx, s.Sentinels[0], "SENTINEL", "FAILOVER", s.Name).Err() }); err != nil {
-		return fmt.Errorf("fail over: %w", err)
-	}
 	return eventually(ctx, func() error {
+		if err := f.replace(ctx, old); err != nil { // a failover that got stuck is begun anew
+			return err
+		}
 		if master := s.Master(); master == nil || master == old {
 			return errors.New("no new master")
 		}
@@ -102,6 +103,20 @@ func (f *fate) orderlyFailover() error {
 		}
 		return err
 	})
+}
+
+// replace has a sentinel begin a failover, unless it has given the old master up already.
+func (f *fate) replace(ctx context.Context, old *redistest.Server) error {
+	s := f.world.sentinel
+	watcher := s.Sentinels[0]
+	addr, err := do(ctx, watcher, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", s.Name).StringSlice()
+	if err != nil {
+		return err
+	}
+	if net.JoinHostPort(addr[0], addr[1]) != old.Addr() {
+		return nil
+	}
+	return do(ctx, watcher, "SENTINEL", "FAILOVER", s.Name).Err() // an error while one is under way
 }
 
 // caughtUp checks that the master's replica has all that it has.
@@ -154,7 +169,7 @@ var movable = []string{"hot:0", "hot:1", "hot:2", "hot:3", "stay:0", "patient:0"
 // takeOver has a replica take its master's place, in order.
 func (f *fate) takeOver() error {
 	c := f.world.cluster
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := f.limited(20 * time.Second)
 	defer cancel()
 	for _, i := range f.rng.Perm(len(c.Nodes)) {
 		replicas := c.ReplicasOf(c.Nodes[i])

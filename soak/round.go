@@ -151,7 +151,7 @@ func (r *runner) suffer(ctx context.Context) {
 			pace *= 4 // who is killed keeps a lock busy for a whole lease
 		}
 		if len(deck) > 0 {
-			schedules.Go(func() { r.schedule(rough, name, deck, pace) })
+			schedules.Go(func() { r.schedule(rough, ctx, name, deck, pace) })
 		}
 	}
 	over := func(now time.Time) bool {
@@ -220,9 +220,9 @@ func (r *runner) schedules() map[string][]fault {
 
 // schedule goes through a shuffled deck of faults again and again, so that each kind
 // comes equally often.
-func (r *runner) schedule(ctx context.Context, name string, deck []fault, pace time.Duration) {
+func (r *runner) schedule(ctx, abort context.Context, name string, deck []fault, pace time.Duration) {
 	rng := stream(r.Seed, r.Name+"/"+name)
-	f := &fate{ctx: ctx, world: r.world, team: r.team, rng: rng, record: r.record}
+	f := &fate{ctx: ctx, abort: abort, world: r.world, team: r.team, rng: rng, record: r.record}
 	for {
 		for _, i := range rng.Perm(len(deck)) {
 			f.last(pace/2, 3*pace/2)
@@ -248,7 +248,7 @@ func (r *runner) inflict(f *fate, fault fault) {
 	e := event{Kind: kindFault, Call: start, Worker: hit.worker, Lock: hit.lock, What: fault.name, Tail: int64(fault.tail)}
 	if err != nil {
 		e.Err = err.Error()
-		if f.ctx.Err() == nil {
+		if f.abort.Err() == nil {
 			r.troubled(fmt.Errorf("%s: %w", fault.name, err))
 		}
 	}
