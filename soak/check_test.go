@@ -162,3 +162,29 @@ func TestAWaiterWhoIsOvertakenIsFound(t *testing.T) {
 	s.events[1].Answer[6] = 0
 	s.want(t)
 }
+
+func TestAPlaceIsKeptForTheWaitersLease(t *testing.T) {
+	lease := int64(waiterLease / time.Millisecond)
+	for _, renewed := range []bool{true, false} {
+		op := func(owner string, call int64, answer ...int64) event {
+			return event{Kind: kindOp, Verb: "fairlock.acquire", Lock: "fair:0", Owner: owner, Call: call * ms, Time: (call + 1) * ms, Lease: second, Answer: answer}
+		}
+		got := func(owner string, at int64) event {
+			return event{Kind: kindGot, Lock: "fair:0", Owner: owner, Hold: owner, Worker: "w0", Call: ms, Time: at * ms, Polls: true}
+		}
+		late := op("x", lease+50)
+		late.Unknown = true // it came back with this one
+		s := script{events: []event{
+			op("x", 1, 0, 900, 1, 1, 1, 0, 1),
+			op("y", lease+10, 1, 1, 10, 0, 0, 0, 1), got("y", lease+12),
+			late,
+			op("x", lease+60, 1, 1, 20, 0, 0, 0, 0), got("x", lease+62),
+		}}
+		if renewed {
+			s.events = append(s.events, op("x", lease-10, 0, 900, 1, 1, 1, 0, 0))
+			s.want(t, checkOrder)
+		} else {
+			s.want(t)
+		}
+	}
+}
