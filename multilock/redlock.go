@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-go/holdfast/internal/engine"
@@ -40,13 +41,9 @@ func (l *Red) acquireQuorum(ctx context.Context, opts []locking.AcquireOption) (
 	if err != nil {
 		return nil, err
 	}
-	r := &race{red: l, ask: ask, ctx: ctx, wait: wait, lease: shortestLease(bids), single: ask.Bounded && ask.Wait == 0, wake: make(chan struct{}, 1)}
-	r.over.Add(1)
-	go func() { // ends with the last try, which the limit bounds
-		r.over.Wait()
-		done()
-	}()
-	defer r.over.Done()
+	r := &race{red: l, ask: ask, ctx: ctx, wait: wait, lease: shortestLease(bids), single: ask.Bounded && ask.Wait == 0, wake: make(chan struct{}, 1), done: done}
+	r.over.Store(1)
+	defer r.leave()
 	for _, b := range bids {
 		r.runners = append(r.runners, &runner{bid: b})
 	}
@@ -67,8 +64,16 @@ type race struct {
 	span    tracing.Acquire
 	single  bool
 	runners []*runner
-	wake    chan struct{}  // messages of any member
-	over    sync.WaitGroup // tries under way, and the call itself
+	wake    chan struct{} // messages of any member
+	over    atomic.Int32  // calls under way to members, and the call itself
+	done    func()        // to be called after all of them
+}
+
+// leave ends one of those that are under way.
+func (r *race) leave() {
+	if r.over.Add(-1) == 0 {
+		r.done()
+	}
 }
 
 // A runner is one member in a race.

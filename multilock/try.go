@@ -21,6 +21,10 @@ type try struct {
 	r     *race
 	start time.Time
 
+	bounded context.Context // ends with the limit
+	cancel  func()
+	unbound func() bool // ends what waits for the limit
+
 	mu      sync.Mutex
 	won     []*engine.Bid
 	taken   []*engine.Bid
@@ -51,43 +55,38 @@ type outcome struct {
 // last time if the others make it clear.
 func (r *race) try() outcome {
 	t := &try{r: r, start: time.Now(), changed: make(chan struct{}, 1)}
-	bounded, cancel := context.WithTimeout(r.wait, limit(r.lease))
+	t.bounded, t.cancel = context.WithTimeout(r.wait, limit(r.lease))
 	r.span.Attempt()
-	type one struct {
-		*runner
-		dark bool
-	}
-	var free []one
+	free := make([]*one, 0, len(r.runners))
 	for _, runner := range r.runners {
 		if !runner.mu.TryLock() {
 			t.errs = append(t.errs, fmt.Errorf("member %q: %w", runner.bid.Lock.Name(), engine.ErrSilent))
 			continue // it is still in the try before
 		}
 		dark := runner.bid.Lock.IsDark()
-		free = append(free, one{runner, dark})
+		free = append(free, &one{runner: runner, dark: dark})
 		t.left++
 		if !dark {
 			t.lit++
 		}
 	}
-	var asked sync.WaitGroup
-	for _, f := range free {
-		f.bid.Bound(bounded)
-		r.over.Add(1)
-		asked.Go(func() { // ends with the limit
-			defer r.over.Done()
-			defer f.mu.Unlock()
-			t.ask(f.bid, f.dark)
-		})
+	t.unbound = context.AfterFunc(t.bounded, func() {
+		for _, f := range free {
+			t.heard(f)
+		}
+	})
+	if len(free) == 0 {
+		t.end()
 	}
-	go func() { // ends with the limit
-		asked.Wait()
-		cancel()
-	}()
+	r.over.Add(int32(len(free)))
+	for _, f := range free {
+		f.bid.Bound(t.bounded)
+		t.ask(f)
+	}
 	for !t.decided() {
 		select {
 		case <-t.changed:
-		case <-bounded.Done():
+		case <-t.bounded.Done():
 			t.decide()
 		}
 	}
@@ -96,36 +95,92 @@ func (r *race) try() outcome {
 	return outcome{t.hold, t.refused, len(t.won), slices.Clone(t.taken), slices.Clone(t.errs), t.left, t.stale, time.Since(t.start)}
 }
 
-// ask asks one member. One that is silent for the whole limit is dark from then on,
-// until it answers again.
-func (t *try) ask(b *engine.Bid, dark bool) {
-	busy, err := (*engine.Bid)(nil), b.Prepare()
-	if err == nil {
-		busy, err = engine.Ask([]*engine.Bid{b})
-	}
-	if silent := err != nil && engine.ClassOf(err) != script.Refused; !silent || t.r.wait.Err() == nil {
-		b.Lock.SetDark(silent)
+// A one is a member in a try.
+type one struct {
+	*runner
+	dark  bool
+	call  *script.Call // that was started; nil: it is asked by a goroutine of its own
+	heard bool         // guarded by try.mu
+}
+
+// ask asks one member. Mostly nothing has to be waited for before, and the answer is heard
+// where it arrives.
+func (t *try) ask(f *one) {
+	call := f.bid.Start()
+	if call == nil {
+		go func() { // ends with the limit
+			var busy *engine.Bid
+			err := f.bid.Prepare()
+			if err == nil {
+				busy, err = engine.Ask([]*engine.Bid{f.bid})
+			}
+			t.note(f, busy != nil, err)
+		}()
+		return
 	}
 	t.mu.Lock()
-	defer t.mu.Unlock()
+	f.call = call
+	t.mu.Unlock()
+	call.Then(func(*script.Call) { t.heard(f) })
+	if t.bounded.Err() != nil { // the limit may have found nothing yet
+		t.heard(f)
+	}
+}
+
+// heard takes what a started call has come to, once: its answer, or at the limit that there
+// is none.
+func (t *try) heard(f *one) {
+	t.mu.Lock()
+	first := f.call != nil && !f.heard
+	if first {
+		f.heard = true
+	}
+	t.mu.Unlock()
+	if !first {
+		return
+	}
+	busy, err := f.bid.Heard(f.call)
+	t.note(f, busy, err)
+}
+
+// note counts what a member has said. One that is silent for the whole limit is dark from then
+// on, until it answers again.
+func (t *try) note(f *one, busy bool, err error) {
+	if silent := err != nil && engine.ClassOf(err) != script.Refused; !silent || t.r.wait.Err() == nil {
+		f.bid.Lock.SetDark(silent)
+	}
+	t.mu.Lock()
 	t.left--
-	if !dark {
+	if !f.dark {
 		t.lit--
 	}
 	switch {
-	case err == nil && busy == nil && t.over:
-		t.late(b)
-	case err == nil && busy == nil:
-		t.won = append(t.won, b)
-	case busy != nil:
-		t.taken = append(t.taken, b)
+	case err == nil && !busy && t.over:
+		t.late(f.bid)
+	case err == nil && !busy:
+		t.won = append(t.won, f.bid)
+	case busy:
+		t.taken = append(t.taken, f.bid)
 	default:
 		t.errs = append(t.errs, err)
+	}
+	last := t.left == 0
+	t.mu.Unlock()
+	if last {
+		t.end()
 	}
 	select {
 	case t.changed <- struct{}{}:
 	default:
 	}
+	f.mu.Unlock()
+	t.r.leave()
+}
+
+// end stops the limit, as all have answered.
+func (t *try) end() {
+	t.unbound()
+	t.cancel()
 }
 
 // late takes what was won when the try was over: into the hold if there is one.

@@ -219,6 +219,27 @@ func Ask(bids []*Bid) (busy *Bid, err error) {
 	return nil, err
 }
 
+// Start sends what Ask would send for the bid alone, and does not wait; Heard must follow. It
+// is nil if there may be something to wait for before: for the turn of an owner that
+// re-enters, or for a cluster that has to be asked how releases are told.
+func (b *Bid) Start() *script.Call {
+	b.won = nil
+	if _, known := b.a.engine.publish.known(); !known || b.owner != nil {
+		return nil
+	}
+	return b.a.engine.sender.Start(b.do())
+}
+
+// Heard takes what has come of Start by now, as Ask would: won, or busy, or an error. What has
+// not been answered is withdrawn, or undone in the background.
+func (b *Bid) Heard(call *script.Call) (busy bool, err error) {
+	busy, err = b.heard(soFar(call), sentCopy{call: call})
+	if err == nil && !busy {
+		b.won, err = b.admit(call)
+	}
+	return busy, b.name(err)
+}
+
 func admitAll(bids []*Bid, call *script.Call) (err error) {
 	for _, b := range bids {
 		var failed error

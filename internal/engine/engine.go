@@ -216,15 +216,20 @@ var (
 func (e *Engine) exchange(ctx context.Context, op script.Op, stop <-chan struct{}) (*script.Call, script.Answer) {
 	call := e.sender.Start(op)
 	e.await(ctx, call, stop)
+	return call, soFar(call)
+}
+
+// soFar is a call's answer, if it has one by now; otherwise nobody waits for it any more.
+func soFar(call *script.Call) script.Answer {
 	select {
-	case <-call.Done(): // both at once: what is known counts
-		return call, call.Answers()[0]
+	case <-call.Done():
+		return call.Answers()[0]
 	default:
 	}
 	if call.Withdraw() {
-		return call, script.Answer{Err: notSent{errSilent}}
+		return script.Answer{Err: notSent{errSilent}}
 	}
-	return call, script.Answer{Err: errSilent}
+	return script.Answer{Err: errSilent}
 }
 
 // await waits for an answer, or for the end of the patience with it. Only the last
