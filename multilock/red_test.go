@@ -3,9 +3,12 @@ package multilock_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/holdfast-go/holdfast"
 	"github.com/holdfast-go/holdfast/internal/faultproxy"
@@ -336,6 +339,35 @@ func TestALostReplyOfAMember(t *testing.T) {
 		unlock(t, h)
 		empty(t, p.servers...)
 	}
+}
+
+// Nobody waits for a member beyond its limit, however patient its client is: what it may
+// have is taken back then, over another connection.
+func TestAMemberThatHangsIsTakenBackAtTheLimit(t *testing.T) {
+	p := &parliament{T: t}
+	var members []holdfast.Lock
+	var first *holdfast.Client
+	for range 3 {
+		s := redistest.Start(t)
+		proxy := faultproxy.New(t, s.Addr(), 1)
+		rdb := redis.NewClient(&redis.Options{Addr: proxy.Addr(), ReadTimeout: time.Minute})
+		c, err := holdfast.New(rdb, holdfast.WithLogger(slog.New(slog.DiscardHandler)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { proxy.KillAll(); _ = c.Close(); _ = rdb.Close() })
+		if first == nil {
+			first = c
+		}
+		p.servers, p.proxies = append(p.servers, s), append(p.proxies, proxy)
+		members = append(members, c.RLock("orders"))
+	}
+	p.lock = first.RedLock(members...)
+	unlock(t, lock(t, p.lock)) // the servers learn the scripts
+	p.proxies[1].OnNext("EVALSHA", faultproxy.DropReply)
+	h := lock(t, p.lock)
+	unlock(t, h)
+	empty(t, p.servers...)
 }
 
 // Unlock does not wait for the minority, and yet releases each member with one call: what is
