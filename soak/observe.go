@@ -122,6 +122,9 @@ func shareOf(reply any, share int) ([]int64, string) {
 // notExecuted tells whether an error means that the server executed nothing: it said
 // no, or never heard of the command.
 func notExecuted(err error) bool {
+	if redis.HasErrorPrefix(err, "MOVED") || redis.HasErrorPrefix(err, "ASK") {
+		return false // the client has followed it, and nobody knows how far
+	}
 	var reply redis.Error
 	var dial *net.OpError
 	return errors.As(err, &reply) || errors.As(err, &dial) && dial.Op == "dial" ||

@@ -48,6 +48,8 @@ func ClassOf(err error) Class {
 		plaintext   tls.RecordHeaderError
 	)
 	switch {
+	case errors.Is(err, errLed):
+		return Unknown
 	case isReply(err):
 		for _, prefix := range passing {
 			if redis.HasErrorPrefix(err, prefix) {
@@ -67,6 +69,10 @@ func ClassOf(err error) Class {
 	}
 	return Unknown
 }
+
+// errLed: a redirect is all that is left as the answer. A cluster client follows it; if the
+// other node's answer is lost then, it may leave the redirect as the command's error.
+var errLed = errors.New("led to another node, which did not answer")
 
 func isReply(err error) bool {
 	var reply redis.Error

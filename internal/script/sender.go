@@ -155,6 +155,9 @@ func (s *Sender) exchange(parcels []parcel) (again []parcel) {
 		case redis.HasErrorPrefix(err, "TRYAGAIN") && several:
 			again = append(again, one(p)...) // a slot on the move serves single keys
 		default:
+			if s.cluster != nil && (redis.HasErrorPrefix(err, "MOVED") || redis.HasErrorPrefix(err, "ASK")) {
+				err = fmt.Errorf("%w: %w", errLed, err)
+			}
 			s.reroute(err)
 			for _, u := range p.units {
 				u.answer.Err = err
