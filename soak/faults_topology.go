@@ -176,16 +176,30 @@ func (f *fate) takeOver() error {
 		if len(replicas) == 0 {
 			continue
 		}
-		if err := do(ctx, replicas[0], "CLUSTER", "FAILOVER").Err(); err != nil {
-			return err
-		}
-		return eventually(ctx, func() error {
-			role, err := do(ctx, replicas[0], "ROLE").Slice()
-			if err == nil && role[0] != "master" {
-				err = errors.New("still a replica")
-			}
-			return errors.Join(err, c.Healthy())
-		})
+		return eventually(ctx, func() error { return f.promote(ctx, replicas[0]) })
 	}
 	return errors.New("no master has a replica")
+}
+
+// promote has a replica take over, and waits for it as long as Redis itself would: a
+// failover of which a node stood still is given up after five seconds.
+func (f *fate) promote(ctx context.Context, replica *redistest.Server) error {
+	role, err := do(ctx, replica, "ROLE").Slice()
+	if err != nil {
+		return err
+	}
+	if role[0] != "master" {
+		if err := do(ctx, replica, "CLUSTER", "FAILOVER").Err(); err != nil {
+			return err
+		}
+	}
+	patience, cancel := context.WithTimeout(ctx, 6*time.Second)
+	defer cancel()
+	return eventually(patience, func() error {
+		role, err := do(patience, replica, "ROLE").Slice()
+		if err == nil && role[0] != "master" {
+			err = errors.New("still a replica")
+		}
+		return errors.Join(err, f.world.cluster.Healthy())
+	})
 }
