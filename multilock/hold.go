@@ -67,11 +67,13 @@ func (h *hold) memberEnded(m engine.Held, cause error) {
 			break
 		}
 	}
-	over := !h.leaving && len(h.members) < h.need && h.life.Err == nil
-	cause = fmt.Errorf("member %q: %w", m.Name(), cause)
+	over, lost := !h.leaving && len(h.members) < h.need && h.life.Err == nil, errors.Is(cause, locking.ErrLost)
+	if over || lost {
+		cause = fmt.Errorf("member %q: %w", m.Name(), cause)
+	}
 	if over {
 		h.life.End(cause)
-	} else if errors.Is(cause, locking.ErrLost) {
+	} else if lost {
 		h.lost = cause
 	}
 	rest := h.members
