@@ -269,20 +269,24 @@ func (h *hold) unlock(ctx context.Context, lost error) error {
 	members := slices.Concat(h.members, h.closed)
 	h.mu.Unlock()
 	errs := engine.UnlockAll(ctx, members, h.need)
-	released := 0
+	released, losses := 0, 0
 	for _, err := range errs {
-		if err == nil {
+		switch {
+		case err == nil:
 			released++
+		case errors.Is(err, locking.ErrLost):
+			losses++
 		}
 	}
-	err := errors.Join(errs...)
-	switch {
-	case released >= h.need:
-		err = nil
-	case len(members) < h.need:
+	lost = nil
+	if len(members) < h.need {
 		h.mu.Lock()
-		err = errors.Join(err, h.lost) // which Unlock had not seen when it began
+		lost = h.lost // which Unlock had not seen when it began
 		h.mu.Unlock()
+	}
+	var err error
+	if released < h.need {
+		err = errors.Join(unlockErrors(errs, len(members)-losses < h.need), lost)
 	}
 	h.mu.Lock()
 	cause := locking.ErrUnlocked
@@ -295,4 +299,16 @@ func (h *hold) unlock(ctx context.Context, lost error) error {
 		h.finish()
 	}
 	return err
+}
+
+// unlockErrors joins what became of the members. A loss that left enough of them does not make it a
+// loss of the hold: then only its words are told.
+func unlockErrors(errs []error, lost bool) error {
+	told := make([]error, len(errs))
+	for i, err := range errs {
+		if told[i] = err; !lost && errors.Is(err, locking.ErrLost) {
+			told[i] = errors.New(err.Error())
+		}
+	}
+	return errors.Join(told...)
 }

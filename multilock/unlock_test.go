@@ -2,6 +2,7 @@ package multilock_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -113,4 +114,35 @@ func hang(t *testing.T, proxy *faultproxy.Proxy, member holdfast.Lock, outer hol
 	}()
 	redistest.Eventually(t, 2*time.Second, "it is on its way", func() bool { return len(proxy.Log()) > 0 })
 	return x
+}
+
+// One server has forgotten its member, one does not answer, and the third one confirms: a majority was held
+// until then, so that is an unlock without an answer, and no loss.
+func TestUnlockOfAMajorityIsNoLossThoughOneMemberIs(t *testing.T) {
+	p := newParliament(t, 3)
+	h := lock(t, p.lock)
+	redistest.Eventually(t, 2*time.Second, "all have joined", func() bool { return p.keys() == 3 })
+	p.servers[0].Do(within(t), "FLUSHALL")
+	p.dark(true, 1)
+	err := h.Unlock(within(t))
+	if err == nil || errors.Is(err, holdfast.ErrLost) {
+		t.Errorf("Unlock: got %v, want an error that is not ErrLost", err)
+	}
+	says(t, "Unlock", err, holdfast.ErrLost.Error()) // whose member it was
+	want(t, "Err", h.Err(), holdfast.ErrUnlocked)
+	p.dark(false, 1)
+	empty(t, p.servers...)
+}
+
+// Two have forgotten it: no majority was held.
+func TestUnlockOfALostMajority(t *testing.T) {
+	p := newParliament(t, 3)
+	h := lock(t, p.lock)
+	redistest.Eventually(t, 2*time.Second, "all have joined", func() bool { return p.keys() == 3 })
+	for _, s := range p.servers[:2] {
+		s.Do(within(t), "DEL", "orders")
+	}
+	want(t, "Unlock", h.Unlock(within(t)), holdfast.ErrLost)
+	want(t, "Err", h.Err(), holdfast.ErrLost)
+	empty(t, p.servers...)
 }
