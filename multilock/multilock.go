@@ -101,7 +101,7 @@ func (a *acquisition) run() (*hold, error) {
 		case err == nil && busy == nil:
 			return a.hold()
 		case errors.Is(err, script.ErrSplit):
-			continue // nothing was executed; the batches are others by now
+			continue // the batches are others by now
 		case busy != nil && a.single:
 			return nil, locking.ErrNotAcquired
 		case busy != nil:
@@ -172,18 +172,42 @@ func (a *acquisition) round(together bool) (busy *engine.Bid, err error) {
 	if together && len(batches) > 1 {
 		busy, err = askTogether(batches)
 	} else {
-		for _, batch := range batches {
-			if busy, err = engine.Ask(batch); busy != nil || err != nil {
-				break
-			}
-		}
+		busy, err = a.askInTurn()
 	}
-	if busy != nil || err != nil {
+	switch {
+	case busy == nil && err == nil:
+	case a.single && !errors.Is(err, script.ErrSplit):
 		for _, b := range slices.Backward(a.bids) {
 			b.Drop()
 		}
+	default:
+		engine.GiveBack(a.wait, a.bids) // or the next round would find them taken, by this one
+		a.resort()
 	}
 	return busy, err
+}
+
+// askInTurn asks one batch after the other. One that turns out to be of several slots is
+// asked in parts, and what was won before it is kept.
+func (a *acquisition) askInTurn() (busy *engine.Bid, err error) {
+	for rest := a.bids; len(rest) > 0; {
+		batch := leading(rest)
+		busy, err = engine.Ask(batch)
+		switch {
+		case errors.Is(err, script.ErrSplit) && len(leading(rest)) < len(batch):
+		case busy != nil || err != nil:
+			return busy, err
+		default:
+			rest = rest[len(batch):]
+		}
+	}
+	return nil, nil
+}
+
+// resort puts the bids into the order of acquisition anew: a server that turned out to be
+// a cluster has slots to order by.
+func (a *acquisition) resort() {
+	slices.SortStableFunc(a.bids, func(x, y *engine.Bid) int { return x.Lock.Compare(y.Lock) })
 }
 
 // askTogether asks all batches at once. Of several that are busy the first counts.
@@ -210,14 +234,21 @@ func askTogether(batches [][]*engine.Bid) (busy *engine.Bid, err error) {
 
 // batches are the bids that go together, in the global order.
 func (a *acquisition) batches() (batches [][]*engine.Bid) {
-	start := 0
-	for i := range a.bids {
-		if next := i + 1; next == len(a.bids) || !a.bids[start].Lock.Together(a.bids[next].Lock) {
-			batches = append(batches, a.bids[start:next:next])
-			start = next
-		}
+	for rest := a.bids; len(rest) > 0; {
+		batch := leading(rest)
+		batches = append(batches, batch)
+		rest = rest[len(batch):]
 	}
 	return batches
+}
+
+// leading are the bids at the beginning that go together.
+func leading(bids []*engine.Bid) []*engine.Bid {
+	n := 1
+	for n < len(bids) && bids[0].Lock.Together(bids[n].Lock) {
+		n++
+	}
+	return bids[:n:n]
 }
 
 // holds are the members' holds in the order in which the members were given.

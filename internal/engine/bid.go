@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/holdfast-go/holdfast/internal/script"
@@ -281,12 +282,41 @@ func (b *Bid) Drop() {
 		return
 	}
 	b.won.Drop()
+	b.spent()
+}
+
+// spent: what was won is given back.
+func (b *Bid) spent() {
 	b.won = nil
 	if b.turn != nil {
 		b.turn.leave(nil)
 		b.turn = nil
 	}
 	b.asker = &single{a: b.a, o: b.a.engine.newOwner(b.a.target)}
+}
+
+// returnLimit is how long GiveBack waits for a server that does not answer.
+const returnLimit = 500 * time.Millisecond
+
+// GiveBack is Drop for all bids that won, the last one first, but waits for the answers: who
+// asks again would find what is still there of its own. It waits no longer than wait, nor
+// than for a moment; the rest is done in the background.
+func GiveBack(wait context.Context, bids []*Bid) {
+	var won []Held
+	for _, b := range slices.Backward(bids) {
+		if b.won != nil {
+			won = append(won, b.won)
+		}
+	}
+	if len(won) == 0 {
+		return
+	}
+	leaveAll(patience{ctx: wait, until: time.Now().Add(returnLimit)}, won, len(won))
+	for _, b := range bids {
+		if b.won != nil {
+			b.spent()
+		}
+	}
 }
 
 func (b *Bid) name(err error) error {

@@ -71,7 +71,7 @@ func compare(t *Target, e *Engine, otherT *Target, otherE *Engine) int {
 	if n := strings.Compare(e.place, otherE.place); n != 0 {
 		return n
 	}
-	if e.sender.Slots() {
+	if e.sender.Slots() || otherE.sender.Slots() { // of two clients of one cluster behind a proxy only one may know it yet
 		if n := keys.Slot(t.Key) - keys.Slot(otherT.Key); n != 0 {
 			return n
 		}

@@ -31,8 +31,20 @@ type leaving struct {
 // owner's turn is given back as soon as its release is answered, so that no turn is
 // kept while another one is waited for.
 func UnlockAll(ctx context.Context, members []Held, enough int) []error {
+	x := leaveAll(patience{ctx: context.WithoutCancel(ctx), until: time.Now().Add(unlockLimit)}, members, enough)
+	errs := make([]error, len(members))
+	for i, l := range x.leavers {
+		if l.err != nil {
+			errs[i] = fmt.Errorf("unlock %q: %w", l.h.Name(), l.err)
+		}
+	}
+	return errs
+}
+
+// leaveAll releases holds, and waits within the patience until enough of them are.
+func leaveAll(p patience, members []Held, enough int) *exit {
 	x := &exit{
-		p: patience{ctx: context.WithoutCancel(ctx), until: time.Now().Add(unlockLimit)}, patient: enough == len(members), enough: enough,
+		p: p, patient: enough == len(members), enough: enough,
 		leavers: make([]*leaving, len(members)), news: make(chan report, 3*len(members)),
 	}
 	for i, m := range members {
@@ -42,13 +54,7 @@ func UnlockAll(ctx context.Context, members []Held, enough int) []error {
 	x.start()
 	x.wait()
 	x.end()
-	errs := make([]error, len(members))
-	for i, l := range x.leavers {
-		if l.err != nil {
-			errs[i] = fmt.Errorf("unlock %q: %w", l.h.Name(), l.err)
-		}
-	}
-	return errs
+	return x
 }
 
 // An exit is one UnlockAll on its way. One goroutine runs it; what others wait for, they
@@ -153,6 +159,8 @@ func (x *exit) wait() {
 		case r := <-x.news:
 			x.hear(r)
 		case <-timer.C:
+			return
+		case <-x.p.ctx.Done():
 			return
 		}
 	}
