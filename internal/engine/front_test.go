@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -76,7 +77,7 @@ func TestAWakeUpThatIsTakenAlongReachesTheNext(t *testing.T) {
 		t.Cleanup(func() { _ = e.Close(); _ = rdb.Close() })
 		return rlock.New(e, name, name)
 	}
-	lock := open("ours", tracer)
+	lock, monitor := open("ours", tracer), server.Monitor(t)
 	held, err := open("theirs", nil).Lock(context.Background())
 	if err != nil {
 		t.Fatal(err)
@@ -97,9 +98,13 @@ func TestAWakeUpThatIsTakenAlongReachesTheNext(t *testing.T) {
 		got <- h
 	}()
 	redistest.Eventually(t, 5*time.Second, "one stands behind it", waiting(2))
-	redistest.Eventually(t, 5*time.Second, "it listens", func() bool {
-		n, err := server.Do(t.Context(), "PUBSUB", "NUMSUB", "redisson_lock__channel:{"+name+"}").Slice()
-		return err == nil && len(n) == 2 && n[1] == int64(1)
+	redistest.Eventually(t, 5*time.Second, "it listens, and has asked once more since", func() bool {
+		subscribed, asked := false, false
+		for _, line := range monitor() {
+			subscribed = subscribed || strings.Contains(line, `"subscribe"`)
+			asked = asked || subscribed && strings.Contains(line, `"evalsha"`) && strings.Contains(line, `"ours:1"`)
+		}
+		return asked
 	})
 	released.Store(true)
 	if err := held.Unlock(context.Background()); err != nil {
