@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/holdfast-go/holdfast"
+	"github.com/holdfast-go/holdfast/internal/faultproxy"
 	"github.com/holdfast-go/holdfast/internal/redistest"
 )
 
@@ -245,4 +246,98 @@ func TestHazardCheckOfFairLocksOnACluster(t *testing.T) {
 			t.Errorf("Check left %v keys", n)
 		}
 	}
+}
+
+// ofFairCheck tells whether Check has come to subscribe for the fair lock: its channel is named after that of the
+// plain lock, and the owner.
+func ofFairCheck(cmd faultproxy.Command) bool {
+	return cmd.Name == "SUBSCRIBE" && strings.Contains(cmd.Args[0], "}:")
+}
+
+// A client that is closed during its Check is told so, whatever else is wrong.
+func TestHazardCloseDuringCheckOfFairLocks(t *testing.T) {
+	t.Parallel()
+	z := newHazard(t)
+	c := z.locker()
+	c.FairLock("orders")
+	for _, right := range queueRights {
+		z.acl("+" + right)
+	}
+	z.acl("-lpop")
+	closed := make(chan error, 1)
+	z.proxy.Decide(func(cmd faultproxy.Command) faultproxy.Decision {
+		if ofFairCheck(cmd) {
+			go func() { closed <- c.Close() }() // ends with the client
+			return faultproxy.DropRequest
+		}
+		return faultproxy.Pass
+	})
+	err := c.Check(z.ctx())
+	z.want("Check", err, holdfast.ErrClosed)
+	if err == nil || !strings.Contains(err.Error(), "NOPERM") {
+		z.Errorf("Check: got %v, want it to name the right that is missing too", err)
+	}
+	z.want("Close", <-closed, nil)
+}
+
+// The server falls silent when a right is missing and they are tried, and the Redis client's own patience is long.
+func TestHazardCheckOfFairLocksEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	z := newHazard(t)
+	z.locker()
+	for _, right := range queueRights {
+		z.acl("+" + right)
+	}
+	z.acl("-lpop")
+	open := make(chan struct{})
+	t.Cleanup(func() { close(open) })
+	c := z.newClient(z.dial(z.proxy.Addr(), func(o *redis.Options) {
+		o.Username, o.Password, o.ReadTimeout = "locker", "secret", patience
+	}))
+	c.FairLock("orders")
+	z.proxy.Decide(func(cmd faultproxy.Command) faultproxy.Decision {
+		if cmd.Name == "TIME" { // the first of them
+			return faultproxy.GateRequest(open)
+		}
+		return faultproxy.Pass
+	})
+	ctx, cancel := context.WithTimeout(z.ctx(), 2*time.Second)
+	defer cancel()
+	start := time.Now()
+	err := c.Check(ctx)
+	z.wantWithin(2*time.Second, "Check", start)
+	if err == nil || !strings.Contains(err.Error(), "fair lock: ") {
+		z.Errorf("Check: got %v, want it to say what was found until then", err)
+	}
+	if z.proxy.Seen()["TIME"] == 0 {
+		t.Fatal("the rights were not tried")
+	}
+}
+
+// The context ends while the rights are tried, which leaves a queue: that has no lease, and is deleted all the same.
+func TestHazardCheckOfFairLocksLeavesNoQueue(t *testing.T) {
+	t.Parallel()
+	z := newHazard(t)
+	c := z.locker()
+	c.FairLock("orders")
+	for _, right := range queueRights {
+		z.acl("+" + right)
+	}
+	z.acl("-lpop")
+	ctx, cancel := context.WithCancel(z.ctx())
+	defer cancel()
+	z.proxy.Decide(func(cmd faultproxy.Command) faultproxy.Decision {
+		if cmd.Name == "LPOP" {
+			cancel()
+			return faultproxy.DropReply
+		}
+		return faultproxy.Pass
+	})
+	if err := c.Check(ctx); err == nil {
+		z.Error("Check: got no error, want that of a right that is missing")
+	}
+	if ctx.Err() == nil {
+		t.Fatal("the rights were not tried")
+	}
+	redistest.Eventually(t, 5*time.Second, "nothing is left", func() bool { return z.server.Do(z.ctx(), "DBSIZE").Val() == int64(0) })
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -102,19 +103,65 @@ func (e *Engine) checkQueue(ctx context.Context, t *Target, q Queue) error {
 	for _, o := range owners {
 		e.undo(o) // what was not answered may still be executed
 	}
-	for _, probe := range q.Probes(t.Key) {
-		if err := e.config.Redis.Do(ctx, probe...).Err(); redis.HasErrorPrefix(err, "NOPERM") && !told(problems, fmt.Errorf("%w", err)) {
-			problems = append(problems, fmt.Errorf("%v: %w", probe[0], err))
+	for _, err := range e.probe(ctx, q.Probes(t.Key), problems, release(next)("").Keys) {
+		if !told(problems, err) {
+			problems = append(problems, err)
 		}
 	}
-	// Who may not leave a queue leaves it by this: nobody else knows the name.
-	_ = e.config.Redis.Del(ctx, release(next)("").Keys...).Err()
 	return errors.Join(problems...)
+}
+
+// probe tells which commands this user may not use, if one of the problems is such a want, and deletes
+// the keys: who may not leave a queue leaves it by this, and nobody else knows the name. That goes
+// beyond ctx, because a queue has no lease. go-redis does not heed ctx while a socket hangs, so it
+// runs beside.
+func (e *Engine) probe(ctx context.Context, probes [][]any, problems []error, keys []string) []error {
+	if !slices.ContainsFunc(problems, forbidden) {
+		probes = nil
+	}
+	found := make(chan []error, 1)
+	go func() { // ends with the Redis client's own timeouts
+		var errs []error
+		for _, probe := range probes {
+			if ctx.Err() != nil {
+				break
+			}
+			if err := e.config.Redis.Do(ctx, probe...).Err(); redis.HasErrorPrefix(err, "NOPERM") {
+				errs = append(errs, fmt.Errorf("%v: %w", probe[0], err))
+			}
+		}
+		beyond, cancel := context.WithTimeout(context.WithoutCancel(ctx), attemptLimit)
+		defer cancel()
+		_ = e.config.Redis.Del(beyond, keys...).Err()
+		found <- errs
+	}()
+	select {
+	case errs := <-found:
+		return errs
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// forbidden tells whether an error is of a right that this user does not have. Of a command inside of a
+// script versions of Redis say it differently.
+func forbidden(err error) bool {
+	return slices.ContainsFunc([]string{"NOPERM", "The user executing the script can't", "ACL failure in script"}, func(words string) bool {
+		return strings.Contains(err.Error(), words)
+	})
 }
 
 // told tells whether Redis said the same before, to an earlier step.
 func told(problems []error, err error) bool {
-	return slices.ContainsFunc(problems, func(p error) bool { return errors.Unwrap(p).Error() == errors.Unwrap(err).Error() })
+	return slices.ContainsFunc(problems, func(p error) bool { return said(p) == said(err) })
+}
+
+// said is an error without the step that it was said to.
+func said(err error) string {
+	if words := errors.Unwrap(err); words != nil {
+		return words.Error()
+	}
+	return err.Error()
 }
 
 // checkChannel waits for a subscription to be confirmed.
@@ -131,7 +178,7 @@ func (e *Engine) checkChannel(ctx context.Context, o *owner) error {
 				return fmt.Errorf("subscribe: %w", err)
 			}
 		case <-e.closed:
-			return locking.ErrClosed
+			return fmt.Errorf("subscribe: %w", locking.ErrClosed)
 		case <-ctx.Done():
 			return fmt.Errorf("subscribe: %w", contextError(ctx))
 		case <-limit.C:
