@@ -268,7 +268,11 @@ func (h *hold) unlock(ctx context.Context, lost error) error {
 	h.mu.Lock()
 	members := slices.Concat(h.members, h.closed)
 	h.mu.Unlock()
-	errs := engine.UnlockAll(ctx, members, h.need)
+	enough := h.need
+	if len(members) >= h.need {
+		enough -= len(h.group.given) - len(members) // the hold has nothing of these: they stand in nobody's way
+	}
+	errs := engine.UnlockAll(ctx, members, enough)
 	released, losses := 0, 0
 	for _, err := range errs {
 		switch {
@@ -285,7 +289,7 @@ func (h *hold) unlock(ctx context.Context, lost error) error {
 		h.mu.Unlock()
 	}
 	var err error
-	if released < h.need {
+	if released < enough {
 		err = errors.Join(unlockErrors(errs, len(members)-losses < h.need), lost)
 	}
 	h.mu.Lock()

@@ -93,8 +93,10 @@ func shortestLease(bids []*engine.Bid) time.Duration {
 
 // limit is how long one member may take to answer: a small part of the lease.
 func limit(lease time.Duration) time.Duration {
-	return min(max(lease/20, 100*time.Millisecond), 500*time.Millisecond, lease/2)
+	return min(max(lease/20, 100*time.Millisecond), longestLimit, lease/2)
 }
+
+const longestLimit = 500 * time.Millisecond
 
 // drift is what is taken off the validity for clocks that run apart: 1 % and 2 ms, see
 // https://redis.io/docs/latest/develop/use/patterns/distributed-locks/
@@ -260,11 +262,56 @@ func reached[T int | time.Duration](values []T, n int) T {
 	return values[len(values)-n]
 }
 
-// poll asks all members, and wants the answers of a majority. The others may be silent.
+// poll asks all members, and wants the answers of a majority. For the others it waits no longer
+// than a try does, and for those that were silent the last time not at all.
 func poll[T any](l *Red, deed string, question func(*engine.Lock) (T, error)) ([]T, error) {
 	if err := l.possible(deed); err != nil {
 		return nil, err
 	}
-	answers, errs := each(l.given, question)
-	return answered(&l.group, deed, answers, errs, l.quorum)
+	type reply struct {
+		from   int
+		answer T
+		err    error
+	}
+	replies := make(chan reply, len(l.given))
+	lit := map[int]bool{}
+	for i, m := range l.given {
+		if !m.IsDark() {
+			lit[i] = true
+		}
+		go func() { // ends within the limit of a question
+			answer, err := question(m)
+			if err == nil {
+				m.SetDark(false)
+			}
+			replies <- reply{i, answer, err}
+		}()
+	}
+	patience := time.NewTimer(longestLimit)
+	defer patience.Stop()
+	var answers []T
+	errs := make([]error, len(l.given))
+	impatient := false
+	for left := len(l.given); left > 0; {
+		if len(answers) >= l.quorum && (len(lit) == 0 || impatient) {
+			for i := range lit {
+				l.given[i].SetDark(true)
+			}
+			return answers, nil
+		}
+		select {
+		case r := <-replies:
+			left--
+			delete(lit, r.from)
+			if errs[r.from] = r.err; r.err == nil {
+				answers = append(answers, r.answer)
+			}
+		case <-patience.C:
+			impatient = true
+		}
+	}
+	if len(answers) < l.quorum {
+		return nil, fmt.Errorf("%s %q: %w", deed, l.name, errors.Join(errs...))
+	}
+	return answers, nil
 }

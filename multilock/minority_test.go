@@ -1,0 +1,48 @@
+package multilock_test
+
+import (
+	"testing"
+	"time"
+)
+
+// A hold of a bare majority, because somebody had a member: it has nothing of that one, so
+// when one of its own dies, what is left is enough for Unlock.
+func TestUnlockOfABareMajority(t *testing.T) {
+	p := newParliament(t, 3)
+	other := lock(t, p.direct[0])
+	h := lock(t, p.lock)
+	unlock(t, other)
+	p.servers[2].Kill()
+	unlock(t, h)
+	want(t, "a second Unlock", h.Unlock(within(t)), nil)
+	empty(t, p.servers[:2]...)
+}
+
+// Questions wait for a silent minority once and shortly, not for as long as each of them is
+// asked.
+func TestQuestionsDoNotWaitForAMinority(t *testing.T) {
+	p := newParliament(t, 3)
+	h := lock(t, p.lock)
+	p.dark(true, 2)
+	start := time.Now()
+	for range 3 {
+		if locked, err := p.lock.IsLocked(within(t)); !locked || err != nil {
+			t.Errorf("IsLocked: got %v %v, want true", locked, err)
+		}
+		if n, err := p.lock.HoldCount(h.Context(within(t))); n != 1 || err != nil {
+			t.Errorf("HoldCount: got %d %v, want 1", n, err)
+		}
+		if ttl, err := p.lock.RemainingTTL(within(t)); ttl <= 0 || err != nil {
+			t.Errorf("RemainingTTL: got %v %v, want what is left", ttl, err)
+		}
+	}
+	if freed, err := p.lock.ForceUnlock(within(t)); !freed || err != nil {
+		t.Errorf("ForceUnlock: got %v %v, want true", freed, err)
+	}
+	if took := time.Since(start); took > 6*time.Second { // each would take three, were it to wait
+		t.Errorf("ten questions took %v", took)
+	}
+	p.dark(false, 2)
+	_ = h.Unlock(within(t)) // lost by force, or released
+	empty(t, p.servers...)
+}
