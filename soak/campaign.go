@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -93,6 +94,9 @@ func campaign(ctx context.Context, args []string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
+	}
+	if !slices.ContainsFunc(plan(s, 0), func(r round) bool { return strings.Contains(r.Name, s.only) }) {
+		return fmt.Errorf("no round's name contains %q", s.only)
 	}
 	rep := newReport(s.seed)
 	fmt.Printf("seed %d, histories in %s\n", s.seed, s.dir)

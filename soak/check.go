@@ -314,6 +314,8 @@ func (a *analysis) losses() {
 		a.figures.Lost++
 		until, known := a.earliest(t.Owner, t.lost)
 		switch {
+		case strings.HasPrefix(t.Lock, "held:") && a.noiseIn(span{t.lost - int64(a.Watchdog), t.lost}) > a.Watchdog/10:
+			a.figures.Starved++ // the machine stood still for what was left of the time for a renewal
 		case strings.HasPrefix(t.Lock, "held:"):
 			a.blame(checkLoss, t.Lock, t.lost, "%s was lost, though the watchdog had ten seconds for each renewal", t.Hold)
 		case !known:

@@ -27,6 +27,7 @@ type figures struct {
 	Lost             int            `json:"lost"`         // holds that were told of their loss
 	SignalMax        time.Duration  `json:"signal_max"`   // how long after the window's end, at most
 	LateHolders      int            `json:"late_holders"` // still in the register after their loss
+	Starved          int            `json:"starved"`      // of those, lost while the machine stood still, among the many that were held
 	LateEntries      int            `json:"late_entries"` // lost between Lock and the register
 	Overlaps         int            `json:"overlaps"`     // where data was lost
 	OverlapMax       time.Duration  `json:"overlap_max"`
@@ -116,6 +117,7 @@ func (f *figures) plus(o figures) {
 	f.SignalMax = max(f.SignalMax, o.SignalMax)
 	f.LateHolders += o.LateHolders
 	f.LateEntries += o.LateEntries
+	f.Starved += o.Starved
 	f.Overlaps += o.Overlaps
 	f.OverlapMax = max(f.OverlapMax, o.OverlapMax)
 	f.RegisterOverlaps += o.RegisterOverlaps
@@ -246,6 +248,9 @@ func (r *report) table(w io.Writer) {
 	}
 	row("violations", "%d", len(r.Violations))
 	row("holds lost, told at most", "%d, %v after the window", r.Safe.Lost, short(r.Safe.SignalMax))
+	if f.Starved > 0 {
+		row("lost as the machine stood still", "%d of those that were held", f.Starved)
+	}
 	row("late in the register", "%d holders, %d entries", f.LateHolders, f.LateEntries)
 	row("overlaps where data was lost", "%d, at most %v", f.Overlaps, short(f.OverlapMax))
 	row("porcupine", "%d histories, %d operations, %d illegal, %d undecided", f.Histories, f.Operations, f.Illegal, f.Undecided)

@@ -27,12 +27,12 @@ type world struct {
 }
 
 // serverArgs are those of every server that keeps locks.
-func serverArgs(persistent bool) []string {
+func serverArgs(fsync string) []string {
 	args := []string{
 		"--lua-time-limit", "20", "--slowlog-log-slower-than", "10000", "--slowlog-max-len", "1000",
 	}
-	if persistent {
-		args = append(args, "--appendonly", "yes", "--appendfsync", "always")
+	if fsync != "" {
+		args = append(args, "--appendonly", "yes", "--appendfsync", fsync)
 	}
 	return args
 }
@@ -46,9 +46,9 @@ var account = []string{"--user", user, "on", ">" + secret, "~*", "&*", "+@all"}
 // openWorld starts the servers. Unless the round is lossy, no sentinel and no replica
 // replaces a master on its own: a busy machine alone would make them do it, and what the
 // replica lacks would be lost. The faults do it in order.
-func openWorld(topology string, persistent, lossy bool) (w *world, err error) {
+func openWorld(topology, fsync string, lossy bool) (w *world, err error) {
 	w = &world{topology: topology, links: map[string]map[string]*faultproxy.Proxy{}}
-	args := serverArgs(persistent)
+	args := serverArgs(fsync)
 	switch topology {
 	case "standalone":
 		w.single, err = redistest.Launch(append(args, account...)...)
