@@ -104,7 +104,7 @@ func (c *Call) Withdraw() bool {
 		return c.state == withdrawn
 	}
 	c.state = withdrawn
-	c.ops, c.answers = nil, nil // it stays in the queue until a lane comes by
+	c.ops, c.answers, c.hooks = nil, nil, nil // it stays in the queue until a lane comes by
 	return true
 }
 

@@ -184,10 +184,14 @@ func TestWithdraw(t *testing.T) {
 	if !c.Queued() {
 		t.Fatal("the call is not queued")
 	}
+	c.Then(func(*Call) { t.Error("a withdrawn call is answered") })
 	for range 2 {
 		if !c.Withdraw() {
 			t.Error("Withdraw of a queued call: got false")
 		}
+	}
+	if c.hooks != nil {
+		t.Error("a withdrawn call keeps those who wait for it")
 	}
 	stays := s.Start(op(add, "k", "stays"))
 	l.mu.Lock()
