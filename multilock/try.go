@@ -154,18 +154,26 @@ func (t *try) note(f *one, busy bool, err error) {
 	if !f.dark {
 		t.lit--
 	}
+	won := err == nil && !busy
+	late := won && t.over
 	switch {
-	case err == nil && !busy && t.over:
-		t.late(f.bid)
-	case err == nil && !busy:
+	case late: // into the hold, or back
+	case won:
 		t.won = append(t.won, f.bid)
 	case busy:
 		t.taken = append(t.taken, f.bid)
 	default:
 		t.errs = append(t.errs, err)
 	}
-	last := t.left == 0
+	last, h := t.left == 0, t.hold
+	if !late {
+		f.mu.Unlock() // before anybody sees that it has answered: then the next try may ask it
+	}
 	t.mu.Unlock()
+	if late {
+		join(h, f.bid)
+		f.mu.Unlock()
+	}
 	if last {
 		t.end()
 	}
@@ -173,7 +181,6 @@ func (t *try) note(f *one, busy bool, err error) {
 	case t.changed <- struct{}{}:
 	default:
 	}
-	f.mu.Unlock()
 	t.r.leave()
 }
 
@@ -183,9 +190,10 @@ func (t *try) end() {
 	t.cancel()
 }
 
-// late takes what was won when the try was over: into the hold if there is one.
-func (t *try) late(b *engine.Bid) {
-	if t.hold == nil || !t.hold.join(b.Lock, b.Won()) {
+// join takes what was won when its try was over into the hold, if there is one. Under no mutex of the
+// try's: a hold that turns out to have ended tells the caller's tracer.
+func join(h *hold, b *engine.Bid) {
+	if h == nil || !h.join(b.Lock, b.Won()) {
 		b.Drop()
 	}
 }

@@ -1,0 +1,77 @@
+package multilock
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/holdfast-go/holdfast/internal/engine"
+	"github.com/holdfast-go/holdfast/internal/script"
+	"github.com/holdfast-go/holdfast/locking"
+	"github.com/holdfast-go/holdfast/rlock"
+)
+
+// oneLeft is a try of three in which this member has not answered yet. Its server is not asked.
+func oneLeft(t *testing.T) (*try, *one) {
+	rdb := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
+	e := engine.New(engine.Config{
+		Redis: rdb, Program: script.NewProgram(rlock.Verbs()...), ID: "client", FirstOwner: 1, Watchdog: time.Minute,
+		Retry: func() backoff.BackOff { return &backoff.StopBackOff{} }, Logger: slog.New(slog.DiscardHandler),
+	})
+	t.Cleanup(func() { _ = e.Close(); _ = rdb.Close() })
+	b, err := rlock.New(e, "orders", "orders").NewBid(context.Background(), context.Background(), locking.Acquire{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.End)
+	r := &race{red: &Red{quorum: 2}, runners: make([]*runner, 3), wait: context.Background(), done: func() {}}
+	r.over.Store(2) // the member's, and the call's
+	f := &one{runner: &runner{bid: b}}
+	f.mu.Lock()
+	return &try{r: r, left: 1, lit: 1, changed: make(chan struct{}, 1), unbound: func() bool { return true }, cancel: func() {}}, f
+}
+
+// Whoever is woken by the last answer may try again at once, and asks that member too.
+func TestAMemberThatHasAnsweredIsFreeForTheNextTry(t *testing.T) {
+	x, f := oneLeft(t)
+	free := false
+	x.cancel = func() { // wakes the caller
+		if free = f.mu.TryLock(); free {
+			f.mu.Unlock()
+		}
+	}
+	x.note(f, true, nil)
+	if !free {
+		t.Error("the caller is woken while the member is still in this try")
+	}
+}
+
+// A member that answers late finds that the hold is over, which tells the caller's tracer: code that must
+// not run under the try's mutex, for which other members' answers wait.
+func TestALateMemberTellsOfTheEndUnderNoMutex(t *testing.T) {
+	x, f := oneLeft(t)
+	members := []*lapsing{{}, {}}
+	x.over, x.hold = true, newHold(&group{name: "red(orders, orders, orders)"}, []engine.Held{members[0], members[1]}, 2)
+	var told, locked atomic.Bool
+	x.hold.ended = func() {
+		told.Store(true)
+		if x.mu.TryLock() {
+			x.mu.Unlock()
+		} else {
+			locked.Store(true)
+		}
+	}
+	members[0].over, members[1].over = true, true
+	x.note(f, false, nil)
+	if !told.Load() {
+		t.Fatal("nobody was told of the end")
+	}
+	if locked.Load() {
+		t.Error("the end is told under the try's mutex")
+	}
+}
