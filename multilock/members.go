@@ -1,7 +1,6 @@
 package multilock
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -40,7 +39,7 @@ func flatten(kind string, locks []locking.Lock) (members []*engine.Lock, err err
 		case *Red:
 			return nil, fmt.Errorf("holdfast: member %d of %s is a RedLock, which cannot be one: acquire it first, by itself, and the others inside of its hold", i+1, kind)
 		default:
-			return nil, fmt.Errorf("holdfast: member %d of %s, a %T, cannot be one: it must be an RLock, a FairLock or a MultiLock of this library", i+1, kind, l)
+			return nil, fmt.Errorf("holdfast: member %d of %s, a %T, cannot be one: it must be a lock of this library", i+1, kind, l)
 		}
 		for _, m := range own {
 			if !slices.ContainsFunc(members, m.Same) {
@@ -68,8 +67,15 @@ func sameKey(kind string, members []*engine.Lock) error {
 // quorumMembers checks the members of a quorum lock.
 func quorumMembers(locks []locking.Lock) ([]*engine.Lock, error) {
 	for i, l := range locks {
-		if _, ok := l.(*Multi); ok {
+		switch l := l.(type) {
+		case *Multi:
 			return nil, fmt.Errorf("holdfast: member %d of a quorum lock is a multi lock; each member must be one lock on a server of its own", i+1)
+		case *engine.Lock:
+			for j, other := range locks[:i] {
+				if other, ok := other.(*engine.Lock); ok && l != nil && other != nil && l.Same(other) {
+					return nil, fmt.Errorf("holdfast: members %d and %d of a quorum lock are the same one, %q; each needs a server of its own", j+1, i+1, l.Name())
+				}
+			}
 		}
 	}
 	members, err := flatten("a quorum lock", locks)
@@ -86,9 +92,6 @@ func quorumMembers(locks []locking.Lock) ([]*engine.Lock, error) {
 					j+1, i+1, other.Name(), m.Name())
 			}
 		}
-	}
-	if n := len(locks); len(members) < n {
-		return nil, errors.New("holdfast: a quorum lock has the same member twice; each needs a server of its own")
 	}
 	if n := len(members); n < 3 || n%2 == 0 {
 		return nil, fmt.Errorf("holdfast: a quorum lock needs an odd number of at least 3 members, got %d", n)

@@ -44,7 +44,7 @@ func TestMembersThatCannotBe(t *testing.T) {
 		{"of four", c.RedLock(a, d.RLock("a"), e.RLock("a"), f.RLock("a")), []string{"odd", "got 4"}},
 		{"a quorum with nil", c.RedLock(a, d.RLock("a"), nil), []string{"member 3", "nil"}},
 		{"two of one client", c.RedLock(a, d.RLock("a"), d.RLock("b")), []string{"members 2 and 3", "one client"}},
-		{"one twice", c.RedLock(a, d.RLock("a"), d.RLock("a")), []string{"twice"}},
+		{"one twice", c.RedLock(a, d.RLock("a"), d.RLock("a")), []string{"members 2 and 3", "same", `"a"`}},
 		{"a fair one in a quorum", c.RedLock(a, d.FairLock("a"), e.RLock("a")), []string{"member 2", "fair"}},
 		{"a multi lock in a quorum", c.RedLock(a, d.RLock("a"), e.MultiLock(e.RLock("a"))), []string{"member 3", "multi lock"}},
 		{"a quorum lock in a quorum", c.RedLock(a, c.RedLock(), e.RLock("a")), []string{"member 2", "Red"}},

@@ -90,6 +90,9 @@ func (a *acquisition) run() (*hold, error) {
 	for first := !a.single; ; first = false {
 		if waiting != nil {
 			if err := waiting.Await(); err != nil {
+				if a.wait.Err() != nil {
+					err = nil // it says no more than that
+				}
 				return nil, a.over(err)
 			}
 		}

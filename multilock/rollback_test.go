@@ -60,3 +60,19 @@ func TestASplitKeepsWhatWasWonBefore(t *testing.T) {
 		empty(t, single, node)
 	}
 }
+
+// The end of ctx is told once, whether it comes while the waiter waits or while it asks.
+func TestAnEndedContextIsToldOnce(t *testing.T) {
+	server := redistest.Start(t)
+	c := client(t, server.Addr())
+	held := lock(t, client(t, server.Addr()).RLock("b"))
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	_, err := c.MultiLock(c.RLock("a"), c.RLock("b")).Lock(ctx)
+	want(t, "Lock", err, context.DeadlineExceeded)
+	if n := strings.Count(err.Error(), context.DeadlineExceeded.Error()); n != 1 {
+		t.Errorf("got %q, which says %d times that ctx has ended", err, n)
+	}
+	unlock(t, held)
+	empty(t, server)
+}
