@@ -202,7 +202,8 @@ func (r *race) shortest(res outcome) time.Duration {
 }
 
 // ForceUnlock frees all members that answer, and tells whether any was held. It fails
-// unless a majority answers.
+// unless a majority answers; a minority that is silent for half a second is tried further
+// in the background, for a few seconds.
 func (l *Red) ForceUnlock(ctx context.Context) (bool, error) {
 	freed, err := poll(l, "force-unlock", func(m *engine.Lock) (bool, error) { return m.ForceUnlock(ctx) })
 	return slices.Contains(freed, true), err
