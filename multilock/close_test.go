@@ -83,3 +83,26 @@ func TestAQuorumHoldAndClientsThatClose(t *testing.T) {
 	redistest.Eventually(t, 3*closingLease, "the last member has run out", func() bool { return keysOf(t, servers[2], "orders") == 0 })
 	empty(t, servers...)
 }
+
+// A member of a client that was closed while the hold lived on is released by Unlock, also if the hold was lost
+// then.
+func TestUnlockOfALostQuorumHoldReleasesTheMemberOfAClosedClient(t *testing.T) {
+	var servers []*redistest.Server
+	var clients []*holdfast.Client
+	var members []holdfast.Lock
+	for range 3 {
+		s := redistest.Start(t)
+		c := client(t, s.Addr()) // of a lease that is longer than this test
+		servers, clients, members = append(servers, s), append(clients, c), append(members, c.RLock("orders"))
+	}
+	h := lock(t, clients[1].RedLock(members...))
+	for _, s := range servers {
+		redistest.Eventually(t, time.Second, "all have joined", func() bool { return keysOf(t, s, "orders") == 1 })
+	}
+	_ = clients[0].Close()
+	want(t, "Err with two of three", h.Err(), nil)
+	servers[1].Do(within(t), "FLUSHALL")
+	want(t, "Extend", h.Extend(within(t), time.Minute), holdfast.ErrLost)
+	want(t, "Unlock", h.Unlock(within(t)), holdfast.ErrLost)
+	empty(t, servers...)
+}

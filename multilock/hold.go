@@ -262,12 +262,14 @@ func (h *hold) Unlock(ctx context.Context) error {
 }
 
 func (h *hold) unlock(ctx context.Context, lost error) error {
+	h.mu.Lock()
+	living, closed := slices.Clone(h.members), slices.Clone(h.closed)
+	h.mu.Unlock()
 	if errors.Is(lost, locking.ErrLost) {
+		engine.UnlockAll(ctx, closed, len(closed)) // the others were released when the hold ended
 		return lost
 	}
-	h.mu.Lock()
-	members := slices.Concat(h.members, h.closed)
-	h.mu.Unlock()
+	members := slices.Concat(living, closed)
 	enough := h.need
 	if len(members) >= h.need {
 		enough -= len(h.group.given) - len(members) // the hold has nothing of these: they stand in nobody's way
