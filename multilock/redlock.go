@@ -117,7 +117,7 @@ func (r *race) run() (*hold, error) {
 			return nil, res.refused
 		}
 		contended := len(res.taken) > 0 && len(res.taken)+res.won >= r.red.quorum
-		if contended || r.wait.Err() == nil { // a try that the end of the wait cut short tells nothing
+		if contended || last == nil || r.wait.Err() == nil { // one that the end of the wait cut short tells less than those before
 			told, last = contended, res.err(r)
 		}
 		if r.single {
@@ -127,7 +127,7 @@ func (r *race) run() (*hold, error) {
 			r.span.Waiting()
 		}
 		if !r.pause(res, contended && res.won == 0, tries) {
-			return nil, r.ended(told, res.err(r))
+			return nil, r.ended(told, last)
 		}
 		r.span.Event(tracing.EventRetry)
 	}
