@@ -33,16 +33,20 @@ type Held interface {
 }
 
 // Drop releases the hold in the background, until that is confirmed or its lease is over.
-func (h *hold) Drop() {
+func (h *hold) Drop() { h.drop() }
+
+// drop is Drop; lost: the owner was retired before, there is nothing to release.
+func (h *hold) drop() (lost bool) {
 	after, lost := h.owner.leave(h)
 	if lost {
-		return
+		return true
 	}
 	h.left()
 	if after == 0 {
 		h.owner.retire(locking.ErrUnlocked)
 	}
 	h.owner.engine.undo(h.owner)
+	return false
 }
 
 // Abandon ends the hold as Close would end it, though it is another client that was closed:

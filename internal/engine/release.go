@@ -61,15 +61,9 @@ func (h *hold) unlock(p *patience, inside bool) error {
 	if err := o.takeWith(p); err != nil {
 		// Something else of this owner hangs. If it is a re-entry, it finds the owner
 		// retired when it comes back, and is undone too.
-		after, lost := o.leave(h)
-		if lost {
+		if h.drop() {
 			return locking.ErrLost
 		}
-		h.left()
-		if after == 0 {
-			o.retire(locking.ErrUnlocked)
-		}
-		o.engine.undo(o)
 		return errSilent
 	}
 	defer o.give()

@@ -190,8 +190,11 @@ func (x *exit) end() {
 		switch {
 		case l.settled:
 		case l.call == nil:
-			l.h.Drop()
-			x.over(l, errSilent)
+			err := errSilent
+			if l.h.drop() {
+				err = locking.ErrLost
+			}
+			x.over(l, err)
 		default:
 			x.over(l, l.h.leftBehind(l.after, l.call, l.share))
 		}
