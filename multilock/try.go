@@ -143,11 +143,16 @@ func (t *try) heard(f *one) {
 	t.note(f, busy, err)
 }
 
-// note counts what a member has said. One that is silent for the whole limit is dark from then
-// on, until it answers again.
+// note counts what a member has said. One that is silent is dark from then on, until it answers again: for
+// the whole limit, or because nobody listens at its address. What was not asked changes nothing: the turn
+// of an owner did not come, or the hold that is re-entered is lost.
 func (t *try) note(f *one, busy bool, err error) {
-	if silent := err != nil && engine.ClassOf(err) != script.Refused; !silent || t.r.wait.Err() == nil {
-		f.bid.Lock.SetDark(silent)
+	switch {
+	case !engine.WasAsked(err), errors.Is(err, locking.ErrLost):
+	case err == nil, spoke(err), engine.ClassOf(err) == script.Refused:
+		f.bid.Lock.SetDark(false)
+	case t.r.wait.Err() == nil:
+		f.bid.Lock.SetDark(true)
 	}
 	t.mu.Lock()
 	t.left--

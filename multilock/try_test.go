@@ -2,8 +2,11 @@ package multilock
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"net"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -75,3 +78,35 @@ func TestALateMemberTellsOfTheEndUnderNoMutex(t *testing.T) {
 		t.Error("the end is told under the try's mutex")
 	}
 }
+
+// Only who is silent is dark: not who said no or answered late, and not who was not asked.
+func TestWhoIsDark(t *testing.T) {
+	named := func(err error) error { return fmt.Errorf("member %q: %w", "orders", err) }
+	for _, c := range []struct {
+		name      string
+		err       error
+		dark, was bool
+	}{
+		{"an answer", nil, false, true},
+		{"silence", named(engine.ErrSilent), true, false},
+		{"a dial that is refused", named(&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}), true, false},
+		{"a refusal for good", named(refused("")), false, true},
+		{"a refusal for now", named(passing("")), false, true},
+		{"a late yes", named(engine.ErrLate), false, true},
+		{"a loss that was known", named(locking.ErrLost), false, false},
+		{"a loss that was known, of one that is dark", named(locking.ErrLost), true, true},
+	} {
+		x, f := oneLeft(t)
+		f.bid.Lock.SetDark(c.was)
+		x.note(f, c.err == nil, c.err)
+		if got := f.bid.Lock.IsDark(); got != c.dark {
+			t.Errorf("after %s: dark is %v, want %v", c.name, got, c.dark)
+		}
+	}
+}
+
+// A passing is an error that Redis replies while it starts.
+type passing string
+
+func (passing) Error() string { return "LOADING Redis is loading the dataset in memory" }
+func (passing) RedisError()   {}

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/holdfast-go/holdfast"
+	"github.com/holdfast-go/holdfast/internal/engine"
 	"github.com/holdfast-go/holdfast/internal/faultproxy"
 	"github.com/holdfast-go/holdfast/internal/redistest"
 )
@@ -136,5 +137,24 @@ func TestAQuorumUsesNoOwnerTwice(t *testing.T) {
 		if n > 1 {
 			t.Errorf("owner %s asked %d times", owner, n)
 		}
+	}
+}
+
+// The turn of a member's owner does not come within the limit of a try: its server was not asked, and is not
+// dark for that.
+func TestAMemberWhoseOwnerIsBusyIsNotDark(t *testing.T) {
+	p := newParliament(t, 3)
+	h := lock(t, p.lock)
+	redistest.Eventually(t, 2*time.Second, "all have joined", func() bool { return p.keys() == 3 })
+	inner := hang(t, p.proxies[0], p.members[0], h)
+	again := lockIn(t, h.Context(within(t)), p.lock)
+	inner.goOn()
+	want(t, "the re-entry", <-inner.ended, nil)
+	for _, h := range []holdfast.Hold{inner.hold, again, h} {
+		unlock(t, h)
+	}
+	empty(t, p.servers...)
+	if p.members[0].(*engine.Lock).IsDark() {
+		t.Error("a server that was not asked is dark")
 	}
 }

@@ -336,7 +336,7 @@ func (b *Bid) begin() error {
 		return nil
 	}
 	if err := b.owner.take(b.a.wait, b.a.engine.closed); err != nil {
-		return b.a.over(false, nil)
+		return notAsked{b.a.over(false, nil)}
 	}
 	holds, err := b.owner.reentrant()
 	b.holds = holds
@@ -349,6 +349,17 @@ func (b *Bid) begin() error {
 		return nil
 	}
 	return err
+}
+
+// notAsked marks the error of a bid whose owner's turn did not come: Redis was not asked.
+type notAsked struct{ error }
+
+func (n notAsked) Unwrap() error { return n.error }
+
+// WasAsked tells whether the error that a bid got is one of Redis, or of its silence.
+func WasAsked(err error) bool {
+	var n notAsked
+	return !errors.As(err, &n)
 }
 
 func giveAll(bids []*Bid) {
