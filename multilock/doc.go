@@ -91,9 +91,9 @@
 // for a message of any of them, for the first lease to end or for 5 seconds. Where the
 // votes were split, or servers were silent, there is a random pause, longer from try to try.
 //
-// A member that was silent for a whole limit is dark until it answers again: it is asked
-// with the others, but nobody waits for it once a majority is won. So dead servers cost
-// the limit once.
+// A member that was silent for a whole limit is dark until it answers again, and one whose server
+// refuses to be dialled is at once: it is asked with the others, but nobody waits for it once
+// a majority is won. So dead servers cost the limit once.
 //
 // Each member is a hold with a trust window of its own, counted from the sending of its own
 // command. The quorum hold is trusted as long as a majority of them is, and is lost at the

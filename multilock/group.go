@@ -47,7 +47,7 @@ func (g *group) Do(ctx context.Context, fn func(context.Context) error, opts ...
 }
 
 // open begins a call: a bid for each member, a context that ends with ctx, with the wait,
-// and with each of the clients. End the bids and call done after it.
+// and with each of the clients. Call done after all that uses the bids: it ends them.
 func (g *group) open(ctx context.Context, members []*engine.Lock, opts []locking.AcquireOption) (ask locking.Acquire, bids []*engine.Bid, wait context.Context, done func(), err error) {
 	if g.err != nil {
 		return ask, nil, nil, nil, g.err

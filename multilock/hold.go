@@ -55,7 +55,7 @@ func (h *hold) Owner() string { return h.owner }
 func (h *hold) Count() int    { return h.count }
 
 // memberEnded takes a member out that has ended by itself. If there are not enough left
-// the hold ends, and the others are released.
+// the hold ends, and the others are released; not if a client was closed, the work may go on then.
 func (h *hold) memberEnded(m engine.Held, cause error) {
 	h.mu.Lock()
 	for i, member := range h.members {
@@ -230,7 +230,8 @@ func (h *hold) drop() {
 	}
 }
 
-// Unlock releases the members, those that go together in one call, and tries each of them.
+// Unlock releases the members, those that go together in one call, and tries each of them. After a
+// loss the members of closed clients are all that is left to release.
 func (h *hold) Unlock(ctx context.Context) error {
 	if ctx == nil {
 		ctx = context.Background()

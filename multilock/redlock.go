@@ -79,7 +79,7 @@ func (r *race) leave() {
 // A runner is one member in a race.
 type runner struct {
 	bid *engine.Bid
-	mu  sync.Mutex // held during a try
+	mu  sync.Mutex // held from when a try asks the member until its answer, or the limit, is dealt with
 }
 
 // shortestLease is what all members have: without one of the caller's, each client has its own.

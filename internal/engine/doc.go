@@ -29,7 +29,9 @@
 //
 //  1. One acquire or release of an owner is in flight at a time (owner.take). A
 //     release says how many holds are left. After the last one the owner's id is
-//     never used again.
+//     never used again. An Unlock that has stopped waiting gives the turn back with its
+//     release still on its way: its limit is over, or, of a quorum lock, enough others
+//     were released. An undo follows it then, which says how many are left by that time.
 //  2. An attempt whose outcome is unknown is followed by one with a fresh owner.
 //     Only a definite "taken" keeps the id. A place in a queue keeps it too, because it
 //     is the place; what may still arrive is undone when the owner has left (owner.late).

@@ -23,8 +23,8 @@ func (l *Lock) Together(other *Lock) bool {
 // Slots tells whether the lock's server is known to be a cluster.
 func (l *Lock) Slots() bool { return l.engine.sender.Slots() }
 
-// IsDark tells whether the lock's server did not answer a quorum lock's try in time, the
-// last time that it was asked.
+// IsDark tells whether the lock's server did not answer a quorum lock's try in time, or could not be
+// dialled, the last time that it was asked.
 func (l *Lock) IsDark() bool { return l.engine.dark.Load() }
 
 // SetDark notes it.

@@ -52,7 +52,9 @@ func window(sent time.Time, lease time.Duration) time.Time {
 }
 
 // take waits for the owner's turn: one acquire or release at a time, or a release
-// could overtake the re-entry that is to keep the lock. Give it back with give.
+// could overtake the re-entry that is to keep the lock. Give it back with give. A release that
+// nobody waits for any more does not keep it (leftBehind): it may arrive after the next acquire, and the
+// count in Redis is too low then, until the owner's next acquire or release, which say how many there are.
 func (o *owner) take(ctx context.Context, stop <-chan struct{}) error {
 	for {
 		free := o.tryTake()

@@ -98,7 +98,8 @@ func (h *hold) released(after int, err error) error {
 }
 
 // leftBehind ends the hold without the answer to its release, which is on its way, and
-// mostly answered in a moment: another one is sent only if it is not.
+// mostly answered in a moment: another one is sent only if it is not. But where other holds are left, or late
+// copies may still take the lock, an undo goes out at once.
 func (h *hold) leftBehind(after int, release *script.Call, share int) error {
 	o := h.owner
 	if after > 0 || o.hasLate() {

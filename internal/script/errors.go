@@ -37,7 +37,8 @@ const moved = "Script attempted to access a non local key"
 
 // ClassOf tells what an error means. An error reply means that nothing was
 // executed: each script checks its arguments before its first write, and Redis
-// refuses either the whole script or its first write. (But for moved.)
+// refuses either the whole script or its first write. (But for moved and errLed: then it may have been
+// executed.)
 func ClassOf(err error) Class {
 	if err == nil {
 		return Done
@@ -71,8 +72,9 @@ func ClassOf(err error) Class {
 }
 
 // errLed: a redirect is all that is left as the answer. A cluster client follows it; if the
-// other node's answer is lost then, it may leave the redirect as the command's error.
-var errLed = errors.New("led to another node, which did not answer")
+// other node's answer is lost then, it may leave the redirect as the command's error. It also does
+// when it has followed as many as it may.
+var errLed = errors.New("led to another node, and no further answer")
 
 func isReply(err error) bool {
 	var reply redis.Error
