@@ -8,8 +8,6 @@ import (
 	"net"
 	"time"
 
-	"github.com/cenkalti/backoff/v4"
-
 	"github.com/holdfast-go/holdfast/internal/script"
 	"github.com/holdfast-go/holdfast/locking"
 	"github.com/holdfast-go/holdfast/tracing"
@@ -132,43 +130,6 @@ func (a *attempt) once() (*hold, error) {
 		return nil, a.over(false, err)
 	}
 	return h, nil
-}
-
-// poll waits by the policy's pauses alone. Pauses after errors are the client's.
-func (a *attempt) poll(policy backoff.BackOff) (*hold, error) {
-	if policy == nil {
-		return nil, errors.New("holdfast: the policy of WithPolling made no BackOff, got nil")
-	}
-	policy.Reset()
-	e, retries := a.engine, a.engine.retries()
-	t := &single{a: a, o: e.newOwner(a.target)}
-	told := false
-	var refusal error // what Redis said instead of "taken", last
-	for {
-		h, err := a.try(t)
-		if h != nil {
-			return h, nil
-		}
-		pauses := policy
-		switch classOf(err) {
-		case script.Done:
-			told, refusal = true, nil
-			retries.Reset()
-			a.span.Waiting()
-		case script.Refused:
-			return nil, err
-		default:
-			refusal = err
-			pauses = retries
-		}
-		if !e.pause(a.wait, pauses, e.closed) {
-			if err == nil && a.wait.Err() == nil && !e.closing() {
-				return nil, locking.ErrNotAcquired // the policy said Stop
-			}
-			return nil, a.over(told, refusal)
-		}
-		a.span.Event(tracing.EventRetry)
-	}
 }
 
 // An asker is on whose behalf Redis is asked.
