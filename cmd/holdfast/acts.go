@@ -104,7 +104,7 @@ func (s *stage) killHolder(ctx context.Context) error {
 	if l.owner != v.owner {
 		l.ttl = 0 // without a lock there is no lease
 	}
-	v.end, v.leaseEnd = killed, l.sent.Add(l.ttl)
+	v.end, v.leaseEnd, v.keys = killed, l.sent.Add(l.ttl), l.keys
 	s.sums.kill = &takeover{from: victim.name, at: victim.from, leaseLeft: l.ttl}
 	s.say("%s (pid %d) is killed by SIGKILL; its lease has %s left", victim.name, victim.cmd.Process.Pid, seconds(l.ttl))
 	if err := s.finished(ctx); err != nil {

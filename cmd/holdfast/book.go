@@ -26,7 +26,8 @@ type visit struct {
 
 	end      ending
 	forced   bool      // somebody else force-unlocked it
-	leaseEnd time.Time // killed: when Redis frees the lock
+	leaseEnd time.Time // killed: when Redis frees the lock, or the first of its names
+	keys     int       // killed: how many it had
 }
 
 // A meeting is two visits that were inside at the same time, by the register.

@@ -209,3 +209,26 @@ func TestHolderIsWhoKeepsTheOthersOut(t *testing.T) {
 		})
 	}
 }
+
+// The names of a dead holder's multi lock need not run out at the same moment. The first one
+// that does ends what its death keeps shut, not the last.
+func TestADeadHoldersLeaseEndsWithItsFirstName(t *testing.T) {
+	v := &visit{id: "1", owner: "a", end: killed, leaseEnd: at(900), keys: 3}
+	s := &stage{book: newBook()}
+	s.book.enter(v, nil)
+	for _, c := range []struct {
+		keys int
+		sent time.Time
+		want time.Time
+	}{
+		{3, at(0), at(900)},
+		{3, at(100), at(1000)}, // a late renewal
+		{1, at(950), at(1000)}, // two of its names are free
+	} {
+		s.now.owner = "a"
+		s.see(look{sent: c.sent, owner: "a", ttl: 900 * time.Millisecond, keys: c.keys})
+		if !v.leaseEnd.Equal(c.want) {
+			t.Errorf("%d names at %v: got an end of %v, want %v", c.keys, c.sent, v.leaseEnd, c.want)
+		}
+	}
+}

@@ -227,8 +227,11 @@ func (s *stage) see(l look) {
 		return
 	}
 	if v.end == killed {
-		// What it sent before it died may have arrived since.
-		v.leaseEnd = later(v.leaseEnd, l.sent.Add(l.ttl))
+		// What it sent before it died may have arrived since. But where the first of its
+		// names is free, the others have nothing to say.
+		if l.keys >= v.keys {
+			v.leaseEnd = later(v.leaseEnd, l.sent.Add(l.ttl))
+		}
 		return
 	}
 	if l.ttl > before.ttl && s.act.renewals {

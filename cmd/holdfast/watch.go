@@ -15,6 +15,7 @@ type look struct {
 	sent  time.Time
 	owner string        // as holderOf has it; empty: free
 	ttl   time.Duration // of what keeps the others out; -2ns: free
+	keys  int           // that the owner has
 	queue []string      // of a fair lock: the owners that wait, the next one first
 	err   error
 }
@@ -70,6 +71,7 @@ func (o *lookout) look(ctx context.Context) look {
 		l.err = nil
 	}
 	l.owner, l.ttl = holderAmong(leases, len(o.rdbs)/2+1)
+	l.keys = len(leases[l.owner])
 	return l
 }
 
