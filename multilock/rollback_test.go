@@ -13,7 +13,7 @@ import (
 // A waiter that gave back what it had waits until that is confirmed: it would find the lock
 // taken by itself, wait for that one instead, be woken by its own release, and so on.
 func TestAWaiterDoesNotMeetWhatItGaveBack(t *testing.T) {
-	for range 5 {
+	for range 2 {
 		p := newPair(t)
 		holder := lock(t, p.otherB.FairLock("b"))
 		monitor := p.first.Monitor(t)
@@ -45,7 +45,7 @@ func TestAWaiterDoesNotMeetWhatItGaveBack(t *testing.T) {
 
 // A batch that has to be split does not cost a caller without patience what it has won before.
 func TestASplitKeepsWhatWasWonBefore(t *testing.T) {
-	for range 5 {
+	for range 2 {
 		single := redistest.Start(t)
 		node := redistest.StartCluster(t, 1, 0).Nodes[0]
 		for node.Addr() < single.Addr() {
