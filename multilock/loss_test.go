@@ -98,6 +98,7 @@ func TestReentryOfAQuorumWhoseMajorityIsGone(t *testing.T) {
 // lost at the next renewal, or at the end of the trust window if no new master was there by then; the
 // cause names the member, and the one on the other server is free for whoever waits for it.
 func TestFailoverUnderAMultiHold(t *testing.T) {
+	t.Parallel()
 	const lease = 6 * time.Second
 	sentinel, server := redistest.StartSentinel(t, 1), redistest.Start(t)
 	behind := func() *holdfast.Client {

@@ -8,6 +8,7 @@ import (
 // A hold of a bare majority, because somebody had a member: it has nothing of that one, so
 // when one of its own dies, what is left is enough for Unlock.
 func TestUnlockOfABareMajority(t *testing.T) {
+	t.Parallel()
 	p := newParliament(t, 3)
 	other := lock(t, p.direct[0])
 	h := lock(t, p.lock)

@@ -188,6 +188,7 @@ func TestRollBackWhenAMemberIsBusy(t *testing.T) {
 
 // Of three on two servers, two that were had are given back, not just one.
 func TestRollBackIsComplete(t *testing.T) {
+	t.Parallel()
 	p := newPair(t)
 	third := redistest.Start(t)
 	c, other := client(t, third.Addr()), client(t, third.Addr())
@@ -223,6 +224,7 @@ func TestOneServerLeavesNothingWhenAMemberIsBusy(t *testing.T) {
 
 // What may have been acquired is given back, also when nobody knows whether it was.
 func TestRollBackWhenAnOutcomeIsUnknown(t *testing.T) {
+	t.Parallel()
 	for _, d := range []faultproxy.Decision{faultproxy.DropReply, faultproxy.DropRequest} {
 		t.Run(d.String(), func(t *testing.T) {
 			p := newPair(t)

@@ -174,6 +174,7 @@ func TestAGroupIsObservedAsOneLock(t *testing.T) {
 
 // Who asks servers that are silent waits for nobody: that is not what the gauge counts.
 func TestAQuorumOfSilentServersIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
 	o := observe(t)
 	p := newParliament(t, 3, o.opts...)
 	p.servers[0].Kill()
@@ -195,6 +196,7 @@ func TestAQuorumOfSilentServersIsNotWaitedFor(t *testing.T) {
 
 // A server that refuses has answered, and the error says with what.
 func TestAQuorumTellsWhatServersSaid(t *testing.T) {
+	t.Parallel()
 	p := newParliament(t, 5)
 	for _, s := range p.servers[:2] {
 		s.Do(within(t), "SET", "orders", "no lock")

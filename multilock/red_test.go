@@ -108,6 +108,7 @@ func TestAMinorityIsNoLock(t *testing.T) {
 
 // No majority answers: that is not "somebody else has it", and leaves nothing.
 func TestAMinorityThatAnswersIsNoLock(t *testing.T) {
+	t.Parallel()
 	p := newParliament(t, 3, holdfast.WithWatchdogTimeout(3*time.Second))
 	p.servers[0].Kill()
 	p.servers[1].Kill()
@@ -177,6 +178,7 @@ func TestADarkMinorityCostsOnce(t *testing.T) {
 }
 
 func TestTwoOfFiveAreKilled(t *testing.T) {
+	t.Parallel()
 	p := newParliament(t, 5, holdfast.WithWatchdogTimeout(3*time.Second))
 	h := lock(t, p.lock)
 	p.servers[0].Kill()
@@ -198,6 +200,7 @@ func TestTwoOfFiveAreKilled(t *testing.T) {
 // A hold ends when no majority can be trusted any more, at that moment, not at the next
 // renewal, and not before.
 func TestThreeOfFiveAreGone(t *testing.T) {
+	t.Parallel()
 	const lease = 3 * time.Second
 	for name, strike := range map[string]func(p *parliament, i int){
 		"killed":      func(p *parliament, i int) { p.servers[i].Kill() },
@@ -276,6 +279,7 @@ func TestReentryAfterAllWereFlushed(t *testing.T) {
 
 // Also for a hold that was re-entered, which has the same owners as the outer one.
 func TestReenteredHoldsAreKeptTogether(t *testing.T) {
+	t.Parallel()
 	p := newParliament(t, 3, holdfast.WithWatchdogTimeout(1500*time.Millisecond))
 	outer := lock(t, p.lock)
 	redistest.Eventually(t, 5*time.Second, "all have the lock", func() bool { return p.keys() == 3 })
@@ -331,6 +335,7 @@ func TestAMajorityIsFlushed(t *testing.T) {
 
 // A lost reply of one member is no loss of the lock, and nothing is left of it.
 func TestALostReplyOfAMember(t *testing.T) {
+	t.Parallel()
 	for _, d := range []faultproxy.Decision{faultproxy.DropReply, faultproxy.DropRequest} {
 		p := newParliament(t, 3)
 		p.proxies[1].OnNext("EVALSHA", d)

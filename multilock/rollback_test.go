@@ -45,6 +45,7 @@ func TestAWaiterDoesNotMeetWhatItGaveBack(t *testing.T) {
 
 // A batch that has to be split does not cost a caller without patience what it has won before.
 func TestASplitKeepsWhatWasWonBefore(t *testing.T) {
+	t.Parallel()
 	for range 2 {
 		single := redistest.Start(t)
 		node := redistest.StartCluster(t, 1, 0).Nodes[0]

@@ -10,6 +10,7 @@ import (
 // A cluster behind a proxy looks like one server, so all members are asked for in one script.
 // It refuses that, whereupon they are asked slot by slot: at once, also by those who do not wait.
 func TestACrossSlotRefusalIsAskedAgainInParts(t *testing.T) {
+	t.Parallel()
 	for _, first := range []string{"TryLock", "Lock"} {
 		node := redistest.StartCluster(t, 1, 0).Nodes[0]
 		c := client(t, node.Addr())

@@ -10,6 +10,7 @@ import (
 
 // The wait ends during a second try, in which nobody answers: what was told in the first one says more.
 func TestTheLastWholeTryIsTold(t *testing.T) {
+	t.Parallel()
 	p := newParliament(t, 3)
 	open := make(chan struct{})
 	t.Cleanup(func() {

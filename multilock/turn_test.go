@@ -20,6 +20,7 @@ import (
 // A copy of an all-or-nothing acquire that arrives when a later one has succeeded finds
 // one member taken, and gives the others back: they must not be those of the hold.
 func TestALateCopyTakesNothingFromAHold(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	proxy := faultproxy.New(t, server.Addr(), 1)
 	rdb := redis.NewClient(&redis.Options{Addr: proxy.Addr(), ReadTimeout: 300 * time.Millisecond})

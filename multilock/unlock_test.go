@@ -19,6 +19,7 @@ import (
 // A member that cannot be released uses up the whole time of Unlock. Those that have answered
 // meanwhile are told as released, however many they are.
 func TestUnlockTellsOnlyTheSilentMember(t *testing.T) {
+	t.Parallel()
 	dead, server := redistest.Start(t), redistest.Start(t)
 	proxy := faultproxy.New(t, server.Addr(), 1)
 	c := client(t, dead.Addr())
