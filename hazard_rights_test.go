@@ -254,16 +254,22 @@ func ofFairCheck(cmd faultproxy.Command) bool {
 	return cmd.Name == "SUBSCRIBE" && strings.Contains(cmd.Args[0], "}:")
 }
 
-// A client that is closed during its Check is told so, whatever else is wrong.
-func TestHazardCloseDuringCheckOfFairLocks(t *testing.T) {
-	t.Parallel()
-	z := newHazard(t)
-	c := z.locker()
+// allButLpop has the client make a fair lock, for which it has all rights but one.
+func (z *hazard) allButLpop(c *holdfast.Client) {
+	z.Helper()
 	c.FairLock("orders")
 	for _, right := range queueRights {
 		z.acl("+" + right)
 	}
 	z.acl("-lpop")
+}
+
+// A client that is closed during its Check is told so, whatever else is wrong.
+func TestHazardCloseDuringCheckOfFairLocks(t *testing.T) {
+	t.Parallel()
+	z := newHazard(t)
+	c := z.locker()
+	z.allButLpop(c)
 	closed := make(chan error, 1)
 	z.proxy.Decide(func(cmd faultproxy.Command) faultproxy.Decision {
 		if ofFairCheck(cmd) {
@@ -284,11 +290,7 @@ func TestHazardCloseDuringCheckOfFairLocks(t *testing.T) {
 func TestHazardCheckOfFairLocksEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	z := newHazard(t)
-	z.locker()
-	for _, right := range queueRights {
-		z.acl("+" + right)
-	}
-	z.acl("-lpop")
+	z.allButLpop(z.locker())
 	open := make(chan struct{})
 	t.Cleanup(func() { close(open) })
 	c := z.newClient(z.dial(z.proxy.Addr(), func(o *redis.Options) {
@@ -319,11 +321,7 @@ func TestHazardCheckOfFairLocksLeavesNoQueue(t *testing.T) {
 	t.Parallel()
 	z := newHazard(t)
 	c := z.locker()
-	c.FairLock("orders")
-	for _, right := range queueRights {
-		z.acl("+" + right)
-	}
-	z.acl("-lpop")
+	z.allButLpop(c)
 	ctx, cancel := context.WithCancel(z.ctx())
 	defer cancel()
 	z.proxy.Decide(func(cmd faultproxy.Command) faultproxy.Decision {

@@ -61,20 +61,25 @@ func TestAMemberHeldAloneOutlivesTheClosingOfAnotherClient(t *testing.T) {
 	empty(t, p.first, p.second)
 }
 
-// A quorum hold lives on without the members of a client that closed, as long as it has a majority.
-func TestAQuorumHoldAndClientsThatClose(t *testing.T) {
-	var servers []*redistest.Server
-	var clients []*holdfast.Client
+// heldByAll is a quorum lock on three servers, all of which have it, and the client of each.
+func heldByAll(t *testing.T, opts ...holdfast.Option) (servers []*redistest.Server, clients []*holdfast.Client, h holdfast.Hold) {
+	t.Helper()
 	var members []holdfast.Lock
 	for range 3 {
 		s := redistest.Start(t)
-		c := client(t, s.Addr(), holdfast.WithWatchdogTimeout(closingLease))
+		c := client(t, s.Addr(), opts...)
 		servers, clients, members = append(servers, s), append(clients, c), append(members, c.RLock("orders"))
 	}
-	h := lock(t, clients[0].RedLock(members...))
+	h = lock(t, clients[0].RedLock(members...))
 	for _, s := range servers {
 		redistest.Eventually(t, time.Second, "all have joined", func() bool { return keysOf(t, s, "orders") == 1 })
 	}
+	return servers, clients, h
+}
+
+// A quorum hold lives on without the members of a client that closed, as long as it has a majority.
+func TestAQuorumHoldAndClientsThatClose(t *testing.T) {
+	servers, clients, h := heldByAll(t, holdfast.WithWatchdogTimeout(closingLease))
 	_ = clients[0].Close()
 	want(t, "Err with two of three", h.Err(), nil)
 	_ = clients[1].Close()
@@ -87,18 +92,7 @@ func TestAQuorumHoldAndClientsThatClose(t *testing.T) {
 // A member of a client that was closed while the hold lived on is released by Unlock, also if the hold was lost
 // then.
 func TestUnlockOfALostQuorumHoldReleasesTheMemberOfAClosedClient(t *testing.T) {
-	var servers []*redistest.Server
-	var clients []*holdfast.Client
-	var members []holdfast.Lock
-	for range 3 {
-		s := redistest.Start(t)
-		c := client(t, s.Addr()) // of a lease that is longer than this test
-		servers, clients, members = append(servers, s), append(clients, c), append(members, c.RLock("orders"))
-	}
-	h := lock(t, clients[1].RedLock(members...))
-	for _, s := range servers {
-		redistest.Eventually(t, time.Second, "all have joined", func() bool { return keysOf(t, s, "orders") == 1 })
-	}
+	servers, clients, h := heldByAll(t) // with a lease that is longer than this test
 	_ = clients[0].Close()
 	want(t, "Err with two of three", h.Err(), nil)
 	servers[1].Do(within(t), "FLUSHALL")

@@ -117,21 +117,6 @@ func each[T any](members []*engine.Lock, ask func(*engine.Lock) (T, error)) ([]T
 	return answers, errs
 }
 
-// answered returns the answers of the members that answered, and an error if they are
-// fewer than needed.
-func answered[T any](g *group, deed string, answers []T, errs []error, need int) ([]T, error) {
-	var got []T
-	for i, err := range errs {
-		if err == nil {
-			got = append(got, answers[i])
-		}
-	}
-	if len(got) < need {
-		return nil, fmt.Errorf("%s %q: %w", deed, g.name, errors.Join(errs...))
-	}
-	return got, nil
-}
-
 func (g *group) possible(deed string) error {
 	if g.err != nil {
 		return fmt.Errorf("%s %q: %w", deed, g.name, g.err)

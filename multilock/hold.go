@@ -267,15 +267,11 @@ func (h *hold) unlock(ctx context.Context, lost error) error {
 	living, closed := slices.Clone(h.members), slices.Clone(h.closed)
 	h.mu.Unlock()
 	if errors.Is(lost, locking.ErrLost) {
-		engine.UnlockAll(ctx, closed, len(closed)) // the others were released when the hold ended
+		engine.UnlockAll(ctx, closed, len(closed), true) // the others were released when the hold ended
 		return lost
 	}
 	members := slices.Concat(living, closed)
-	enough := h.need
-	if len(members) >= h.need {
-		enough -= len(h.group.given) - len(members) // the hold has nothing of these: they stand in nobody's way
-	}
-	errs := engine.UnlockAll(ctx, members, enough)
+	errs := engine.UnlockAll(ctx, members, h.need, h.need == len(h.group.given))
 	released, losses := 0, 0
 	for _, err := range errs {
 		switch {
@@ -292,8 +288,9 @@ func (h *hold) unlock(ctx context.Context, lost error) error {
 		h.mu.Unlock()
 	}
 	var err error
-	if released < enough {
-		err = errors.Join(unlockErrors(errs, len(members)-losses < h.need), lost)
+	free := len(h.group.given) - len(members) + released // the hold has nothing of these, or nothing any more
+	if over := len(members)-losses < h.need; over || free < h.need {
+		err = errors.Join(unlockErrors(errs, over), lost)
 	}
 	h.mu.Lock()
 	cause := locking.ErrUnlocked

@@ -3,6 +3,8 @@ package multilock_test
 import (
 	"testing"
 	"time"
+
+	"github.com/holdfast-go/holdfast"
 )
 
 // A hold of a bare majority, because somebody had a member: it has nothing of that one, so
@@ -46,4 +48,19 @@ func TestQuestionsDoNotWaitForAMinority(t *testing.T) {
 	p.dark(false, 2)
 	_ = h.Unlock(within(t)) // lost by force, or released
 	empty(t, p.servers...)
+}
+
+// Of a bare majority no member can be spared: one that is gone is a loss, however well the
+// other one is released.
+func TestUnlockOfABareMajorityThatIsLost(t *testing.T) {
+	for range 3 {
+		p := newParliament(t, 3)
+		other := lock(t, p.direct[0])
+		h := lock(t, p.lock)
+		p.servers[2].Do(within(t), "FLUSHALL")
+		want(t, "Unlock", h.Unlock(within(t)), holdfast.ErrLost)
+		want(t, "Err", h.Err(), holdfast.ErrLost)
+		unlock(t, other)
+		empty(t, p.servers...)
+	}
 }

@@ -316,5 +316,8 @@ func ask[T any](g *group, deed string, question func(*engine.Lock) (T, error)) (
 		return nil, err
 	}
 	answers, errs := each(g.given, question)
-	return answered(g, deed, answers, errs, len(g.given))
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("%s %q: %w", deed, g.name, err)
+	}
+	return answers, nil
 }

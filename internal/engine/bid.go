@@ -268,7 +268,7 @@ func GiveBack(wait context.Context, bids []*Bid) {
 	if len(won) == 0 {
 		return
 	}
-	leaveAll(patience{ctx: wait, until: time.Now().Add(returnLimit)}, won, len(won))
+	leaveAll(patience{ctx: wait, until: time.Now().Add(returnLimit)}, won, len(won), true)
 	for _, b := range bids {
 		if b.won != nil {
 			b.spent()

@@ -24,14 +24,15 @@ type leaving struct {
 
 // UnlockAll releases the holds of several locks, those that go together in one call. It
 // returns an error for each, nil or not, once enough of them are released or nothing
-// more can be expected within Unlock's limit. The rest is released in the background.
+// more can be expected within Unlock's limit. The rest is released in the background. If
+// patient, what is not answered is sent again until the limit.
 //
 // Nobody waits for somebody else: those whose owners are free go out at once, those with a
 // re-entry under way when that is over, and each is sent again by itself if it has to be. An
 // owner's turn is given back as soon as its release is answered, so that no turn is
 // kept while another one is waited for.
-func UnlockAll(ctx context.Context, members []Held, enough int) []error {
-	x := leaveAll(patience{ctx: context.WithoutCancel(ctx), until: time.Now().Add(unlockLimit)}, members, enough)
+func UnlockAll(ctx context.Context, members []Held, enough int, patient bool) []error {
+	x := leaveAll(patience{ctx: context.WithoutCancel(ctx), until: time.Now().Add(unlockLimit)}, members, enough, patient)
 	errs := make([]error, len(members))
 	for i, l := range x.leavers {
 		if l.err != nil {
@@ -42,9 +43,9 @@ func UnlockAll(ctx context.Context, members []Held, enough int) []error {
 }
 
 // leaveAll releases holds, and waits within the patience until enough of them are.
-func leaveAll(p patience, members []Held, enough int) *exit {
+func leaveAll(p patience, members []Held, enough int, patient bool) *exit {
 	x := &exit{
-		p: p, patient: enough == len(members), enough: enough,
+		p: p, patient: patient, enough: enough,
 		leavers: make([]*leaving, len(members)), news: make(chan report, 3*len(members)),
 	}
 	for i, m := range members {
@@ -61,7 +62,7 @@ func leaveAll(p patience, members []Held, enough int) *exit {
 // report.
 type exit struct {
 	p       patience
-	patient bool // all are needed: what is not answered is sent again
+	patient bool // what is not answered is sent again
 	enough  int
 	leavers []*leaving
 	news    chan report // there is room for all that can come

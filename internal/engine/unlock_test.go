@@ -12,8 +12,10 @@ import (
 func TestALossWhileUnlockWaitsForItsTurn(t *testing.T) {
 	w := newWorld(t, time.Minute)
 	for deed, unlock := range map[string]func(h locking.Hold) error{
-		"Unlock":    func(h locking.Hold) error { return h.Unlock(w.ctx()) },
-		"UnlockAll": func(h locking.Hold) error { return engine.UnlockAll(w.ctx(), []engine.Held{h.(engine.Held)}, 1)[0] },
+		"Unlock": func(h locking.Hold) error { return h.Unlock(w.ctx()) },
+		"UnlockAll": func(h locking.Hold) error {
+			return engine.UnlockAll(w.ctx(), []engine.Held{h.(engine.Held)}, 1, true)[0]
+		},
 	} {
 		h := w.must(w.ours.TryLock(w.ctx(), 0, time.Second))
 		give := engine.TakeTurn(h)
