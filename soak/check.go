@@ -268,7 +268,8 @@ func (a *analysis) windowOf(owner string, before int64) (until int64, known bool
 }
 
 // earliest is windowOf for the library's own reckoning, which may be stricter: what was
-// not executed at first (NOSCRIPT, TRYAGAIN) and went out again keeps its first date.
+// not executed at first (NOSCRIPT, TRYAGAIN) and went out again keeps its first date, and what
+// is answered when the window is over comes too late.
 func (a *analysis) earliest(owner string, before int64) (until int64, known bool) {
 	again := int64(0)
 	for _, op := range a.byOwner[owner] {
@@ -283,7 +284,7 @@ func (a *analysis) earliest(owner string, before int64) (until int64, known bool
 			if again != 0 {
 				call, again = again, 0
 			}
-			if op.Answer[0] == 1 {
+			if op.Answer[0] == 1 && (!known || op.Time < until-5*ms) {
 				until, known = max(until, call+op.Lease-margin(op.Lease)), true
 			}
 		}

@@ -132,6 +132,21 @@ func TestALossForNoReasonIsFound(t *testing.T) {
 	s.want(t, checkLoss)
 }
 
+func TestARenewalAfterTheWindowExplainsNothing(t *testing.T) {
+	for _, answered := range []int64{900, 1010} { // the window ends at 991
+		var s script
+		s.hold("x", 1, 2, 20, 1050)
+		s.op("renew", "x", 850, answered, 1, second/ms)
+		slices.SortStableFunc(s.events, func(a, b event) int { return int(a.Time - b.Time) })
+		s.events = append(s.events, event{Kind: kindLost, Lock: "a", Owner: "x", Hold: "x", Time: 1020 * ms})
+		if answered < 991 {
+			s.want(t, checkLoss)
+		} else {
+			s.want(t)
+		}
+	}
+}
+
 func TestSomebodyInTheRegisterIsFound(t *testing.T) {
 	var s script
 	s.hold("x", 1, 2, 20, 21)
