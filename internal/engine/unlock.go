@@ -124,22 +124,13 @@ func (x *exit) begin(l *leaving) bool {
 // send sends releases, in one call those that go together.
 func (x *exit) send(ready []*leaving) {
 	for len(ready) > 0 {
-		first := ready[0].h.owner
-		server := first.engine.sender.Server(first.target.Key)
-		var batch, rest []*leaving
-		for _, l := range ready {
-			if o := l.h.owner; o.engine == first.engine && o.engine.sender.Server(o.target.Key) == server {
-				batch = append(batch, l)
-			} else {
-				rest = append(rest, l)
-			}
-		}
+		batch, rest := goTogether(ready, (*owner).server)
 		ready = rest
 		ops := make([]script.Op, len(batch))
 		for i, l := range batch {
 			ops[i], l.share = l.h.owner.releaseOp(l.after), i
 		}
-		call := first.engine.sender.Start(ops...)
+		call := batch[0].h.owner.engine.sender.Start(ops...)
 		for _, l := range batch {
 			l.call = call
 		}
@@ -150,6 +141,25 @@ func (x *exit) send(ready []*leaving) {
 		})
 	}
 }
+
+// goTogether splits off those that can go in one call with the first. It asks for each one's server
+// once: a cluster's slots may move between two questions.
+func goTogether(ready []*leaving, server func(*owner) string) (batch, rest []*leaving) {
+	first := ready[0].h.owner
+	place := server(first)
+	batch = append(batch, ready[0])
+	for _, l := range ready[1:] {
+		if o := l.h.owner; o.engine == first.engine && server(o) == place {
+			batch = append(batch, l)
+		} else {
+			rest = append(rest, l)
+		}
+	}
+	return batch, rest
+}
+
+// server names the server that has the owner's lock, as far as that is known.
+func (o *owner) server() string { return o.engine.sender.Server(o.target.Key) }
 
 // wait waits until enough are released, nothing is expected any more, or the limit.
 func (x *exit) wait() {
