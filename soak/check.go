@@ -284,7 +284,7 @@ func (a *analysis) earliest(owner string, before int64) (until int64, known bool
 			if again != 0 {
 				call, again = again, 0
 			}
-			if op.Answer[0] == 1 && (!known || op.Time < until-5*ms) {
+			if op.Answer[0] == 1 && (!known || op.Time < until-unnoticed) {
 				until, known = max(until, call+op.Lease-margin(op.Lease)), true
 			}
 		}
@@ -320,7 +320,8 @@ func (a *analysis) losses() {
 		case strings.HasPrefix(t.Lock, "held:"):
 			a.blame(checkLoss, t.Lock, t.lost, "%s was lost, though the watchdog had ten seconds for each renewal", t.Hold)
 		case !known:
-		case t.lost < until-5*ms:
+		case time.Duration(until-t.lost) > time.Duration(unnoticed)+a.noiseIn(span{until - t.Lease - second, until - t.Lease + second}):
+			// The library reads the clock before the hook does; if the machine stood still in between, earlier than it seems.
 			a.blame(checkLoss, t.Lock, t.lost, "%s was lost %v before the end of its window", t.Hold, time.Duration(until-t.lost))
 		case t.unlock == 0 || t.unlock > t.lost: // otherwise Unlock has asked
 			late := time.Duration(t.lost-until) - a.noiseIn(span{until, t.lost})

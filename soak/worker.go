@@ -204,9 +204,12 @@ func (w *worker) probe() {
 	}, nil)
 }
 
+// unnoticed is how long a process may get no processor before that is noted.
+const unnoticed = 25 * ms
+
 // probe calls noisy with each moment in which this process got no processor.
 func probe(noisy func(from, to int64), done <-chan struct{}) {
-	const every, tolerated = 10 * ms, 25 * ms
+	const every = 10 * ms
 	for last := now(); ; {
 		select {
 		case <-time.After(time.Duration(every)):
@@ -214,7 +217,7 @@ func probe(noisy func(from, to int64), done <-chan struct{}) {
 			return
 		}
 		t := now()
-		if t-last > every+tolerated {
+		if t-last > every+unnoticed {
 			noisy(last, t)
 		}
 		last = t
