@@ -61,6 +61,9 @@ func TestExamples(t *testing.T) {
 				if err != nil || string(out) != want {
 					t.Errorf("got %v\n%s\nwant\n%s\nstderr %s", err, out, want, &stderr)
 				}
+				if strings.Contains("\n"+stderr.String(), "\nredis: ") {
+					t.Errorf("got words of go-redis among the example's own, want none:\n%s", &stderr)
+				}
 			})
 		}
 	}

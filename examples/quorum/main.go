@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"log"
 
+	"github.com/redis/go-redis/v9/logging"
+
 	"github.com/holdfast-go/holdfast"
 	"github.com/holdfast-go/holdfast/examples/internal/anyredis"
 )
 
 func main() {
+	logging.Disable() // go-redis tells of every dial that fails
 	ctx := context.Background()
 	var members []holdfast.Lock
 	var clients []*holdfast.Client
