@@ -186,16 +186,14 @@ func (s *stage) rush(ctx context.Context) error {
 	if err := s.give(job{Hold: 3 * time.Millisecond, For: parts * part}, s.others(nil)...); err != nil {
 		return err
 	}
-	told := len(s.book.handoffs())
+	visits, told := len(s.book.visits), len(s.book.handoffs())
 	for range parts {
 		if err := s.pause(ctx, part); err != nil {
 			return err
 		}
 		all := durations(s.book.handoffs())
-		recent := all[told:]
-		told = len(all)
-		s.say("%d hand-offs in %v, p50 %s, p99 %s", len(recent), part,
-			millis(percentile(recent, 50)), millis(percentile(recent, 99)))
+		s.say("%d acquisitions in %v; hand-offs to one that waited: %s", len(s.book.visits)-visits, part, measured(all[told:], ", "))
+		visits, told = len(s.book.visits), len(all)
 	}
 	return s.finished(ctx)
 }

@@ -121,6 +121,33 @@ func TestHandoffs(t *testing.T) {
 	}
 }
 
+// Only those count that were quicker than one who waited.
+func TestNewcomersAreCounted(t *testing.T) {
+	for _, c := range []struct {
+		name                        string
+		end                         ending // of one that lets go at 10
+		secondSince, secondAcquired int
+		thirdSince                  int // has it at 50, lets go at 60
+		want                        int
+	}{
+		{"asked after it, before one that waited", unlocked, 11, 12, 5, 1},
+		{"asked after it, nobody waited", unlocked, 11, 12, 13, 0},
+		{"waited itself", unlocked, 4, 12, 5, 0},
+		{"the one that waited had it", unlocked, 11, 90, 5, 0},
+		{"the first one was lost", wasLost, 11, 12, 5, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBook()
+			b.enter(&visit{acquired: at(0), released: at(10), end: c.end}, nil)
+			b.enter(&visit{since: at(c.secondSince), acquired: at(c.secondAcquired)}, nil)
+			b.enter(&visit{since: at(c.thirdSince), acquired: at(50), released: at(60), end: unlocked}, nil)
+			if got := b.overtaken(); got != c.want {
+				t.Errorf("newcomers: got %d, want %d", got, c.want)
+			}
+		})
+	}
+}
+
 // What two workers tell may arrive out of order.
 func TestVisitsAreInTheOrderOfAcquisition(t *testing.T) {
 	b := newBook()

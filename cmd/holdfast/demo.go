@@ -152,6 +152,7 @@ func present(ctx context.Context, server *server, rdb redisClient, l *locks, b b
 		return summary{}, err
 	}
 	s.sums.visits, s.sums.handoffs = len(s.book.visits), durations(s.book.handoffs())
+	s.sums.overtaken = s.book.overtaken()
 	s.sums.overlaps = s.book.overlaps(true)
 	s.sums.neighbours, s.sums.inversions = s.book.order()
 	return s.sums, nil

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -31,6 +32,26 @@ func handsOff(from, to *visit) bool {
 	return !from.released.IsZero() && from.end != wasLost && to.since.Before(from.released) && to.acquired.After(from.released)
 }
 
+// overtaken counts the visits that had the lock before somebody who waited for it, though
+// they asked after it was let go: who lets go is often the next to ask, while those who
+// waited are still being told. These are no hand-offs. A quorum lock has many of them,
+// since it is had only once a majority of the servers was asked.
+func (b *book) overtaken() (n int) {
+	for i, to := range b.visits {
+		if i == 0 {
+			continue
+		}
+		from := b.visits[i-1]
+		if from.released.IsZero() || from.end == wasLost || !to.since.After(from.released) {
+			continue
+		}
+		if slices.ContainsFunc(b.visits[i+1:], func(v *visit) bool { return v.since.Before(from.released) }) {
+			n++
+		}
+	}
+	return n
+}
+
 func durations(handoffs []handoff) []time.Duration {
 	all := make([]time.Duration, len(handoffs))
 	for i, h := range handoffs {
@@ -49,12 +70,23 @@ func percentile(all []time.Duration, p int) time.Duration {
 	return sorted[max(0, (len(sorted)*p+99)/100-1)]
 }
 
+// measured is how many there were and, unless there were none, what they took.
+func measured(all []time.Duration, separator string) string {
+	if len(all) == 0 {
+		return "0"
+	}
+	return strings.Join([]string{
+		strconv.Itoa(len(all)), "p50 " + millis(percentile(all, 50)), "p99 " + millis(percentile(all, 99)),
+	}, separator)
+}
+
 // A summary is what the show has come to.
 type summary struct {
 	kind      string
 	workers   int
 	visits    int
 	handoffs  []time.Duration
+	overtaken int
 	longHold  time.Duration
 	renewals  int
 	lease     time.Duration
@@ -85,8 +117,11 @@ func (s summary) lines() []string {
 	lines := []string{
 		"summary",
 		fmt.Sprintf("  %-14s %d by %d processes", "acquisitions", s.visits, s.workers),
-		fmt.Sprintf("  %-14s %d, p50 %s, p99 %s (Unlock called until the next Lock returns)", "hand-offs",
-			len(s.handoffs), millis(percentile(s.handoffs, 50)), millis(percentile(s.handoffs, 99))),
+		fmt.Sprintf("  %-14s %s (to one that waited: Unlock called until its Lock returns)", "hand-offs", measured(s.handoffs, ", ")),
+	}
+	if s.overtaken > 0 {
+		lines = append(lines, fmt.Sprintf("  %-14s %d (asked after an Unlock, and had the lock before those who waited)",
+			"newcomers", s.overtaken))
 	}
 	if s.longHold > 0 {
 		lines = append(lines, fmt.Sprintf("  %-14s %s on a lease of %s, renewed %d times", "long job",

@@ -49,9 +49,7 @@ func (s *stage) view(now time.Time) view {
 		doing, look := a.describe(now)
 		v.rows = append(v.rows, row{a.name, a.cmd.Process.Pid, doing, look, a.acquired})
 	}
-	all := durations(s.book.handoffs())
-	v.numbers = fmt.Sprintf("hand-offs %d   p50 %s   p99 %s   overlaps %d",
-		len(all), millis(percentile(all, 50)), millis(percentile(all, 99)), s.sums.overlaps)
+	v.numbers = fmt.Sprintf("hand-offs %s   overlaps %d", measured(durations(s.book.handoffs()), "   "), s.sums.overlaps)
 	return v
 }
 

@@ -108,7 +108,7 @@ func TestScreenLeavesTheTerminalAsItWas(t *testing.T) {
 
 func TestSummaryTellsWhatItMeans(t *testing.T) {
 	s := summary{
-		workers: 5, visits: 421, handoffs: []time.Duration{800 * time.Microsecond, 2 * time.Millisecond},
+		workers: 5, visits: 421, handoffs: []time.Duration{800 * time.Microsecond, 2 * time.Millisecond}, overtaken: 7,
 		longHold: 3 * time.Second, renewals: 9, lease: time.Second,
 		kill:   &takeover{from: "worker-3", to: "worker-5", took: 820 * time.Millisecond, leaseLeft: 810 * time.Millisecond},
 		force:  &takeover{from: "worker-4", to: "worker-5", took: 1300 * time.Microsecond},
@@ -116,7 +116,8 @@ func TestSummaryTellsWhatItMeans(t *testing.T) {
 	}
 	const want = `summary
   acquisitions   421 by 5 processes
-  hand-offs      2, p50 0.8 ms, p99 2.0 ms (Unlock called until the next Lock returns)
+  hand-offs      2, p50 0.8 ms, p99 2.0 ms (to one that waited: Unlock called until its Lock returns)
+  newcomers      7 (asked after an Unlock, and had the lock before those who waited)
   long job       3.00 s on a lease of 1.00 s, renewed 9 times
   kill -9        worker-3 died with 0.81 s of its lease left, worker-5 had the lock after 0.82 s
   force-unlock   worker-5 had the lock after 1.3 ms, worker-4 was told after 153 ms: "holdfast: hold lost"
@@ -126,10 +127,13 @@ func TestSummaryTellsWhatItMeans(t *testing.T) {
 	if got := s.String(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	s.overlaps, s.surprises = 2, 1
-	for _, part := range []string{"overlaps       2 (THE LOCK IS BROKEN", "holds lost     1, "} {
-		if got := s.String(); !strings.Contains(got, part) {
-			t.Errorf("got\n%s\nwant %q in it", got, part)
+	s.overlaps, s.surprises, s.handoffs, s.overtaken = 2, 1, nil, 0
+	for part, want := range map[string]bool{
+		"overlaps       2 (THE LOCK IS BROKEN": true, "holds lost     1, ": true,
+		"  hand-offs      0 (to one that waited": true, "p50": false, "newcomers": false,
+	} {
+		if got := s.String(); strings.Contains(got, part) != want {
+			t.Errorf("got\n%s\nwant %q in it: %v", got, part, want)
 		}
 	}
 }
