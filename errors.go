@@ -28,6 +28,6 @@ var (
 	ErrInvalidName = locking.ErrInvalidName
 
 	// ErrInvalidDuration: a wait, lease or limit is negative, below a
-	// millisecond or over ten years.
+	// millisecond (a watchdog timeout: below 100) or over ten years.
 	ErrInvalidDuration = locking.ErrInvalidDuration
 )

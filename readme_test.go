@@ -3,14 +3,20 @@ package holdfast_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"go/format"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/redis/go-redis/v9"
+
+	"github.com/holdfast-go/holdfast"
 	"github.com/holdfast-go/holdfast/internal/redistest"
 )
 
@@ -137,6 +143,73 @@ func TestLinksOfThePages(t *testing.T) {
 					t.Errorf("%s: a link leads nowhere: %v", page, err)
 				}
 			}
+		}
+	}
+}
+
+var (
+	errorName = regexp.MustCompile(`(?m)^\t(Err\w+) += `)
+	errorRow  = regexp.MustCompile("(?m)^\\| `(Err\\w+)` \\| [^|]*[^| ] \\| [^|]*[^| ] \\|$")
+)
+
+// Each error has a row that tells what it means and what to do.
+func TestErrorsOfTheReadme(t *testing.T) {
+	source, err := os.ReadFile("errors.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var declared, told []string
+	for _, match := range errorName.FindAllStringSubmatch(string(source), -1) {
+		declared = append(declared, match[1])
+	}
+	for _, match := range errorRow.FindAllStringSubmatch(string(text), -1) {
+		told = append(told, match[1])
+	}
+	if len(declared) == 0 || !slices.Equal(told, declared) {
+		t.Errorf("rows of the README with all that they need: got %v, want %v", told, declared)
+	}
+}
+
+// What is refused before anything is sent is told in the words of the page.
+func TestRefusalsOfTheFailuresPage(t *testing.T) {
+	text, err := os.ReadFile("docs/failures.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rdb := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}})
+	defer rdb.Close()
+	client, err := holdfast.New(rdb)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	unnamed, err := holdfast.New(rdb, holdfast.WithNameMapper(func(string) string { return "" }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unnamed.Close()
+	lock := func(client *holdfast.Client, name string, lease time.Duration) error {
+		_, err := client.RLock(name).Lock(t.Context(), holdfast.WithLease(lease))
+		return err
+	}
+	_, watchdog := holdfast.New(rdb, holdfast.WithWatchdogTimeout(50*time.Millisecond))
+	for _, err := range []error{
+		lock(client, "orders", 500*time.Microsecond), lock(client, "orders", -1), lock(client, "orders", 20*365*24*time.Hour), watchdog,
+		lock(client, "", time.Second), lock(client, strings.Repeat("x", 513), time.Second), lock(unnamed, "orders", time.Second),
+		lock(client, "a{b", time.Second),
+	} {
+		if !errors.Is(err, holdfast.ErrInvalidDuration) && !errors.Is(err, holdfast.ErrInvalidName) {
+			t.Errorf("got %v, want a refusal", err)
+			continue
+		}
+		_, reason, _ := strings.Cut(err.Error(), ": holdfast: invalid ")
+		_, reason, _ = strings.Cut(reason, ": ")
+		if !strings.Contains(string(text), err.Error()+"`") && (reason == "" || !strings.Contains(string(text), "`… "+reason+"`")) {
+			t.Errorf("docs/failures.md: got neither %q nor its end, want one", err)
 		}
 	}
 }

@@ -27,6 +27,6 @@ var (
 	ErrInvalidName = errors.New("holdfast: invalid name")
 
 	// ErrInvalidDuration: a wait, lease or limit is negative, below a
-	// millisecond or over ten years.
+	// millisecond (a watchdog timeout: below 100) or over ten years.
 	ErrInvalidDuration = errors.New("holdfast: invalid duration")
 )
