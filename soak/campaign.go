@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -18,6 +19,15 @@ import (
 
 	"github.com/redis/go-redis/v9/logging"
 )
+
+const usage = `soak: lock clients against real servers that are spoiled by a seeded schedule
+
+  soak run [flags]          rounds over all topologies; without a command, too
+  soak check HISTORY...     the checks of saved histories again, without servers
+  soak controls [flags]     planted bugs, each must be caught by name; heeds -dir, -only and -seed
+
+flags:
+`
 
 // command runs what the command line asks for; the result is the exit status.
 func command(args []string) int {
@@ -36,8 +46,17 @@ func command(args []string) int {
 		err = recheck(args)
 	case "controls":
 		err = onlyControls(ctx, args)
+	case "help":
+		err = flag.ErrHelp
 	default:
 		err = fmt.Errorf("no command is called %q; there are run, check and controls", verb)
+	}
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Print(usage)
+		flags := newFlags(new(settings))
+		flags.SetOutput(os.Stdout)
+		flags.PrintDefaults()
+		return 0
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "soak:", err)
@@ -58,8 +77,9 @@ type settings struct {
 	atOnce   int
 }
 
-func parse(args []string) (s settings, err error) {
+func newFlags(s *settings) *flag.FlagSet {
 	flags := flag.NewFlagSet("soak", flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // command tells what went wrong
 	flags.DurationVar(&s.duration, "duration", 10*time.Minute, "time under load, over all rounds")
 	flags.Uint64Var(&s.seed, "seed", 0, "seed of the run; 0 draws one")
 	flags.StringVar(&s.dir, "dir", "", "where histories and report.json go; empty: a temporary folder")
@@ -68,7 +88,11 @@ func parse(args []string) (s settings, err error) {
 	flags.IntVar(&s.atOnce, "at-once", 2, "rounds that run side by side")
 	flags.StringVar(&s.only, "only", "", "only rounds whose names contain this; no floors")
 	flags.BoolVar(&s.controls, "controls", true, "with -short: run the negative controls")
-	if err := flags.Parse(args); err != nil {
+	return flags
+}
+
+func parse(args []string) (s settings, err error) {
+	if err := newFlags(&s).Parse(args); err != nil {
 		return s, err
 	}
 	if s.atOnce < 1 {
@@ -162,11 +186,16 @@ func (r *report) verdict() error {
 
 // recheck checks saved histories again.
 func recheck(args []string) error {
-	if len(args) == 0 {
+	flags := flag.NewFlagSet("check", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() == 0 {
 		return errors.New("check which history?")
 	}
 	rep := newReport(0)
-	for _, path := range args {
+	for _, path := range flags.Args() {
 		r, events, err := readHistory(path)
 		if err != nil {
 			return err
