@@ -125,6 +125,23 @@ func TestAStallIsFoundUnlessAFaultExplainsIt(t *testing.T) {
 	}
 }
 
+// Somebody is cut off whose acquisition was executed: it cannot take that back before it is heard again.
+func TestAStallBehindOneWhoIsCutOff(t *testing.T) {
+	for _, end := range []int64{450, 150} { // of the black hole
+		var s script
+		s.hold("x", 1, 2, 20, 21)
+		s.op("acquire", "lost", 22, 122)
+		s.hold("y", 10, 500, 510, 511)
+		s.events[len(s.events)-3].Worker, s.events[len(s.events)-2].Worker = "w1", "w1"
+		s.events = append(s.events, event{Kind: kindFault, What: "black hole", Worker: "w0", Call: 20 * ms, Time: end * ms, Tail: 100 * ms})
+		if end > 200 {
+			s.want(t)
+		} else {
+			s.want(t, checkStall)
+		}
+	}
+}
+
 func TestALossForNoReasonIsFound(t *testing.T) {
 	var s script
 	s.hold("x", 1, 2, 20, 40)

@@ -55,6 +55,18 @@ func (a *analysis) explanations() (everybody []span, ofLock, ofWorker map[string
 			everybody = append(everybody, s)
 		}
 	}
+	for lock, ops := range a.ops { // who is cut off cannot take back what it may have acquired
+		for _, op := range ops {
+			if !op.Unknown || !strings.HasSuffix(op.Verb, ".acquire") {
+				continue
+			}
+			for _, f := range a.faults {
+				if f.Worker == op.Worker && f.Lock == "" && f.Call < op.Time && f.Time > op.Call {
+					ofLock[lock] = append(ofLock[lock], span{op.Call, min(f.Time+f.Tail, op.Time+op.Lease+50*ms)})
+				}
+			}
+		}
+	}
 	for _, deaths := range a.deaths { // a dead waiter keeps its place for a while
 		for _, death := range deaths {
 			for lock := range a.ops {
