@@ -113,11 +113,11 @@ func (c *Client) FairLock(name string, opts ...LockOption) Lock {
 	return fairlock.New(c.engine, name, c.mapper(name), opts...)
 }
 
-// MultiLock returns several locks as one, which is held if all of them are: RLocks,
-// FairLocks and MultiLocks of this client or of others, on one server or on several. It
+// MultiLock returns several locks as one, which is held if all of them are: locks of any kind,
+// of this client or of others, on one server or on several. It
 // is all or nothing, acquires in one order wherever it is used, and holds nothing while
 // it waits. Members on one server, or in one slot of a cluster, are acquired and released
-// in one script. It sends nothing. Members that are not possible, a RedLock say, are an error
+// in one script. It sends nothing. Members that are not possible, none at all say, are an error
 // of its first call that names which.
 func (c *Client) MultiLock(locks ...Lock) Lock { return multilock.New(c.traces(), locks...) }
 

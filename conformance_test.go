@@ -1,6 +1,7 @@
 package holdfast_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -58,6 +59,20 @@ var reds = locktest.Kind{
 	},
 }
 
+// elected are of a name on each of three servers and of a quorum lock over these.
+var elected = locktest.Kind{
+	Name: "multi of plain locks and a quorum lock", Group: "multi", Servers: 3,
+	Lease: 4 * time.Second,
+	New: func(c []*holdfast.Client, names []string) holdfast.Lock {
+		red := c[0].RedLock(c[0].RLock(names[1]), c[1].RLock(names[1]), c[2].RLock(names[1]))
+		return c[0].MultiLock(red, c[2].RLock(names[0]), c[1].RLock(names[0]), c[0].RLock(names[0]))
+	},
+	Names: func(name string) []string { return []string{name, name + "-red"} },
+	Title: func(name string) string {
+		return fmt.Sprintf("multi(red(%[1]s-red, %[1]s-red, %[1]s-red), %[1]s, %[1]s, %[1]s)", name)
+	},
+}
+
 func multiOf(c []*holdfast.Client, names []string) holdfast.Lock {
 	var locks []holdfast.Lock
 	for _, name := range names {
@@ -103,6 +118,10 @@ func TestMultiLockOfKindsPromises(t *testing.T) {
 }
 func TestMultiLockOfServersPromises(t *testing.T) {
 	promises(t, spread, []locktest.Backend{miniRedis, oneRedis})
+}
+
+func TestMultiLockWithAQuorumLockPromises(t *testing.T) {
+	promises(t, elected, []locktest.Backend{miniRedis, oneRedis})
 }
 func TestRedLockPromises(t *testing.T) { promises(t, reds, []locktest.Backend{miniRedis, oneRedis}) }
 

@@ -7,19 +7,10 @@
 //
 // What it promises: all that its members promise, together. There is no moment in which a
 // caller has it without all members, or is left with some. The hold is lost as soon as one
-// member is, the cause names that member, and the others are released. Members may be RLocks,
-// FairLocks and other multi locks, whose members count as its own; the same lock twice counts
-// once. A plain and a fair lock of one name are refused, they are one key and would wait
-// for each other.
-//
-// A quorum lock is refused as a member. Of those that meet, one always gets all, because
-// somebody has the last lock in the common order; but a quorum lock may be nobody's, when the votes are
-// split, and then none of those that hold the other members at that moment would get on. Nor has it a
-// place in the order, being on several servers, on which the multi lock may have other members:
-// one of them may even be one of its own, for which it would wait for ever. And each of its tries takes up
-// to its short limit, during which the other members would be held for nothing. Acquire it first and the multi
-// lock inside of its hold, in this order everywhere: what waits for the multi lock then has the quorum
-// lock, so it is no longer true that nothing is held, but who has it waits for nobody who wants it.
+// member is, the cause names that member, and the others are released. Members may be any locks of this
+// library: RLocks, FairLocks, quorum locks, and other multi locks, whose members count as its own; the same
+// lock twice counts once. A plain and a fair lock of one name are refused, they are one key and would wait
+// for each other; so are a quorum lock and a member of it.
 //
 // What it does not promise: an order among those who wait, also where all members are fair
 // locks, see below. Nor more than its servers: if one of them is down it cannot be
@@ -27,9 +18,9 @@
 //
 // How it acquires:
 //
-//	ask for all, batch by batch -> all won -> a hold
-//	      ^                          |
-//	      |                          +-- one is busy: give back what was won, in reverse
+//	ask for all, batch by batch -> all won -> a try of each quorum lock -> a majority of each -> a hold
+//	      ^                          |                     |
+//	      |                          +---------------------+-- one is busy: give back what was won, in reverse
 //	      +-- its turn has come <-- wait for that one alone, holding nothing
 //
 // Members are asked in one order wherever they are used, whatever order they were given in: by
@@ -59,6 +50,13 @@
 // A lease of the caller's starts anew once all are held, where there is more than one batch:
 // or the members that were acquired first would have less of it. Without one the watchdog
 // renews each member.
+//
+// Quorum locks come last, each with one try at a time, while the others are held: for the round trip to its servers,
+// or up to a try's short limit where one of them is silent. A try without a majority has everything given
+// back, and then the pause is the quorum lock's own: for a message of a member that is taken, or for a random time
+// where the votes were split. So it takes longer than by itself where many want that quorum lock, and there nobody is
+// certain to get it in the end, as with every quorum lock; but nothing is held while it waits. A hold with
+// a lease starts it anew for all at the end, and the quorum lock's validity is checked before that.
 //
 // What is not known is undone: a member whose answer was lost is released in the background
 // until that is confirmed, or one lease is over. Unlock tries every member, and joins the

@@ -17,7 +17,8 @@ import (
 type group struct {
 	kind   string // for spans: "multi", "red"
 	name   string
-	given  []*engine.Lock // the members, in the order in which they were given
+	parts  []locking.Lock // what it is made of, in the order in which that was given
+	given  []*engine.Lock // those of them that are no quorum locks, in the same order
 	err    error          // why no call can be made
 	tracer *tracing.Tracer
 
@@ -106,11 +107,11 @@ func (g *group) trace(ctx context.Context, ask locking.Acquire) (tracing.Acquire
 	}
 }
 
-// each asks all members at once, and gives their answers in the order of the members.
-func each[T any](members []*engine.Lock, ask func(*engine.Lock) (T, error)) ([]T, []error) {
-	answers, errs := make([]T, len(members)), make([]error, len(members))
+// each asks all parts at once, and gives their answers in the order of the parts.
+func each[T any](parts []locking.Lock, ask func(locking.Lock) (T, error)) ([]T, []error) {
+	answers, errs := make([]T, len(parts)), make([]error, len(parts))
 	var wg sync.WaitGroup
-	for i, m := range members {
+	for i, m := range parts {
 		wg.Go(func() { answers[i], errs[i] = ask(m) }) // ends within the limit of a question
 	}
 	wg.Wait()

@@ -29,8 +29,9 @@ type hold struct {
 	lost     error         // the last loss of a member that did not end the hold
 	unlocked chan struct{} // made by the first Unlock, closed when that is over
 	span     tracing.Hold
-	ended    func() // told of the end
-	kept     bool   // a keeper looks after it
+	ended    func()      // told of the end
+	told     func(error) // the same, see OnEnd
+	kept     bool        // a keeper looks after it
 }
 
 var _ locking.Hold = (*hold)(nil)
@@ -94,11 +95,14 @@ func (h *hold) memberEnded(m engine.Held, cause error) {
 // finish ends the span, and what looks after the hold.
 func (h *hold) finish() {
 	h.mu.Lock()
-	cause, span, ended := h.life.Err, h.span, h.ended
+	cause, span, ended, told := h.life.Err, h.span, h.ended, h.told
 	h.mu.Unlock()
 	span.End(engine.OutcomeOf(cause))
 	if ended != nil {
 		ended()
+	}
+	if told != nil {
+		told(cause)
 	}
 }
 
@@ -148,11 +152,7 @@ func (h *hold) Context(parent context.Context) context.Context {
 		parent = context.Background()
 	}
 	h.look()
-	ctx := context.WithValue(parent, groupKey{}, append(slices.Clip(carried(parent)), h))
-	for _, m := range h.living() {
-		ctx = m.Carry(ctx)
-	}
-	return h.life.Context(&h.mu, parent, ctx)
+	return h.life.Context(&h.mu, parent, h.Carry(parent))
 }
 
 // groupKey is the key of the group holds that a context carries, the innermost last.
@@ -219,17 +219,6 @@ func (h *hold) extend(ctx context.Context, lease time.Duration) error {
 	return nil
 }
 
-// drop gives up a hold that nobody has seen.
-func (h *hold) drop() {
-	h.mu.Lock()
-	h.leaving = true
-	h.life.End(locking.ErrUnlocked)
-	h.mu.Unlock()
-	for _, m := range slices.Backward(h.living()) {
-		m.Drop()
-	}
-}
-
 // Unlock releases the members, those that go together in one call, and tries each of them. After a
 // loss the members of closed clients are all that is left to release.
 func (h *hold) Unlock(ctx context.Context) error {
@@ -253,7 +242,11 @@ func (h *hold) Unlock(ctx context.Context) error {
 	}
 	defer close(h.unlocked)
 
-	span := h.group.tracer.Release(ctx, h.group.kind, h.Name(), h.owner)
+	tracer := h.group.tracer
+	if h.isPart() {
+		tracer = nil
+	}
+	span := tracer.Release(ctx, h.group.kind, h.Name(), h.owner)
 	err := h.unlock(ctx, lost)
 	if err != nil {
 		err = fmt.Errorf("unlock %q: %w", h.Name(), err)
@@ -267,11 +260,12 @@ func (h *hold) unlock(ctx context.Context, lost error) error {
 	living, closed := slices.Clone(h.members), slices.Clone(h.closed)
 	h.mu.Unlock()
 	if errors.Is(lost, locking.ErrLost) {
-		engine.UnlockAll(ctx, closed, len(closed), true) // the others were released when the hold ended
+		leave(ctx, closed, len(closed), len(closed)) // the others were released when the hold ended
 		return lost
 	}
 	members := slices.Concat(living, closed)
-	errs := engine.UnlockAll(ctx, members, h.need, h.need == len(h.group.given))
+	free := len(h.group.parts) - len(members) // the hold has nothing of these
+	errs := leave(ctx, members, h.need-free, h.need)
 	released, losses := 0, 0
 	for _, err := range errs {
 		switch {
@@ -288,8 +282,7 @@ func (h *hold) unlock(ctx context.Context, lost error) error {
 		h.mu.Unlock()
 	}
 	var err error
-	free := len(h.group.given) - len(members) + released // the hold has nothing of these, or nothing any more
-	if over := len(members)-losses < h.need; over || free < h.need {
+	if over := len(members)-losses < h.need; over || free+released < h.need {
 		err = errors.Join(unlockErrors(errs, over), lost)
 	}
 	h.mu.Lock()

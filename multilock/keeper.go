@@ -24,14 +24,14 @@ type keeper struct {
 	timer  *time.Timer
 }
 
-func (r *race) keeper() *keeper {
+// keep has a keeper look after a hold until it ends, if its members are renewed for as long as it lives.
+func (r *race) keep(h *hold) {
+	if r.ask.Lease != 0 || r.ask.MaxHold != 0 {
+		return
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	names := context.WithValue(context.Background(), groupKey{}, carried(r.ctx))
-	return &keeper{red: r.red, every: r.lease / 3, names: names, ctx: ctx, cancel: cancel}
-}
-
-// keep has a keeper look after the hold until it ends.
-func (h *hold) keep(k *keeper) {
+	k := &keeper{red: r.red, every: r.lease / 3, names: names, ctx: ctx, cancel: cancel}
 	h.mu.Lock()
 	h.ended, h.kept = k.stop, true
 	over := h.life.Err != nil

@@ -1,10 +1,15 @@
 package multilock_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/holdfast-go/holdfast"
+	"github.com/holdfast-go/holdfast/internal/faultproxy"
+	"github.com/holdfast-go/holdfast/internal/redistest"
 )
 
 // A hold of a bare majority, because somebody had a member: it has nothing of that one, so
@@ -63,4 +68,38 @@ func TestUnlockOfABareMajorityThatIsLost(t *testing.T) {
 		unlock(t, other)
 		empty(t, p.servers...)
 	}
+}
+
+// One of a bare majority hangs. The others, and those that somebody else had, make a majority that is free of
+// the hold: the silent one is not waited for until Unlock's limit.
+func TestUnlockOfABareMajorityThatHangs(t *testing.T) {
+	t.Parallel()
+	p := newParliament(t, 5)
+	others := []holdfast.Hold{lock(t, p.direct[0]), lock(t, p.direct[1])}
+	members := slices.Clone(p.members)
+	patient := redis.NewClient(&redis.Options{Addr: p.proxies[4].Addr(), ReadTimeout: 10 * time.Second})
+	c, err := holdfast.New(patient)
+	want(t, "New", err, nil)
+	t.Cleanup(func() { _ = c.Close(); _ = patient.Close() })
+	members[4] = c.RLock("orders")
+	h := lock(t, p.clients[0].RedLock(members...))
+	hangs := make(chan struct{})
+	p.proxies[4].Decide(func(cmd faultproxy.Command) faultproxy.Decision {
+		if slices.Contains(cmd.Args, "rlock.release") {
+			return faultproxy.Gate(hangs)
+		}
+		return faultproxy.Pass
+	})
+	unlocked := unlocking(h)
+	select {
+	case err := <-unlocked:
+		want(t, "Unlock", err, nil)
+	case <-time.After(2 * time.Second): // its limit is 3 s
+		t.Error("Unlock waits for the one that hangs")
+	}
+	close(hangs)
+	for _, other := range others {
+		unlock(t, other)
+	}
+	redistest.Eventually(t, 5*time.Second, "that one is released, too", func() bool { return p.keys() == 0 })
 }

@@ -17,35 +17,40 @@ import (
 // Multi is several locks as one: held if all are. All its methods may be called at once.
 type Multi struct {
 	group
-	ordered []*engine.Lock // as they are acquired
+	ordered []*engine.Lock // those that are no quorum locks, as they are acquired
 	slots   bool           // by slot, where a member's server was known to be a cluster
+	quorums []*Red         // which are acquired after those
 }
 
 var _ locking.Lock = (*Multi)(nil)
 
 // New makes a multi lock; nil traces nothing. What is not possible is told by its first call.
 func New(tracer *tracing.Tracer, locks ...locking.Lock) *Multi {
-	members, err := flatten("a multi lock", locks)
-	l := &Multi{
-		group:   group{kind: "multi", name: nameOf("multi", members, locks), given: members, err: err, tracer: tracer},
-		ordered: inOrder(members),
-		slots:   slices.ContainsFunc(members, (*engine.Lock).Slots),
-	}
+	parts, err := flatten("a multi lock", locks)
+	l := &Multi{group: group{kind: "multi", name: nameOf("multi", parts, locks), parts: parts, err: err, tracer: tracer}}
+	l.given, l.quorums = split(parts)
+	l.ordered = inOrder(l.given)
+	l.slots = slices.ContainsFunc(l.given, (*engine.Lock).Slots)
 	l.acquire = l.acquireAll
 	return l
 }
 
 func (l *Multi) acquireAll(ctx context.Context, opts []locking.AcquireOption) (*hold, error) {
-	ask, bids, wait, done, err := l.open(ctx, l.order(), opts)
+	members := slices.Clone(l.order())
+	for _, q := range l.quorums {
+		ctx = renamed(ctx, q.given)
+		members = append(members, q.given...)
+	}
+	ask, bids, wait, done, err := l.open(ctx, members, opts)
 	if err != nil {
 		return nil, err
 	}
-	defer done()
 	span, end := l.trace(ctx, ask)
-	a := &acquisition{multi: l, ask: ask, bids: bids, wait: wait, span: span, single: ask.Bounded && ask.Wait == 0}
 	for _, b := range bids {
 		b.Trace(span)
 	}
+	a := &acquisition{multi: l, ask: ask, all: bids, bids: bids[:len(l.given)], wait: wait, span: span, single: ask.Bounded && ask.Wait == 0}
+	defer a.enter(ctx, done)()
 	h, err := a.run()
 	end(h, bids[0].Lease(), err)
 	return h, err
@@ -64,14 +69,35 @@ func (l *Multi) order() []*engine.Lock {
 type acquisition struct {
 	multi  *Multi
 	ask    locking.Acquire
-	bids   []*engine.Bid // in the global order
+	all    []*engine.Bid
+	bids   []*engine.Bid // those that are not for quorum locks, in the global order
+	races  []*race       // for quorum locks, see elect
 	wait   context.Context
 	span   tracing.Acquire
 	single bool
-	told   bool // that somebody else has one of them
+	later  bool  // not the first try
+	told   bool  // that somebody else has one of them
+	last   error // what the last election came to
 }
 
-// run asks for all; if one is busy, gives back those that it got and waits for that one
+// run asks for all; if there are quorum locks too, for these once the others are won. Without a majority of one
+// everything is given back, and it begins anew after a pause.
+func (a *acquisition) run() (*hold, error) {
+	for {
+		if err := a.win(); err != nil {
+			return nil, err
+		}
+		if len(a.races) == 0 {
+			return a.hold(nil)
+		}
+		elected, err := a.elect()
+		if elected != nil || err != nil {
+			return elected, err
+		}
+	}
+}
+
+// win asks for all that are no quorum locks; if one is busy, gives back those that it got and waits for that one
 // alone; and asks for all again, in the global order.
 //
 // It cannot deadlock, because it holds nothing while it waits. Nor do two acquisitions keep
@@ -79,34 +105,37 @@ type acquisition struct {
 // in question, in the order that is common to all, gets the rest too. Only the first try
 // goes to all servers at once, if it is not the only one: or of those that meet none might
 // succeed.
-func (a *acquisition) run() (*hold, error) {
+func (a *acquisition) win() error {
+	if len(a.bids) == 0 {
+		return nil
+	}
 	var waiting *engine.Bid // for its turn
 	retries := a.bids[0].Retries()
 	for _, b := range a.bids {
 		if err := b.Prepare(); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	for first := !a.single; ; first = false {
+	for ; ; a.later = true {
 		if waiting != nil {
 			if err := waiting.Await(); err != nil {
 				if a.wait.Err() != nil {
 					err = nil // it says no more than that
 				}
-				return nil, a.over(err)
+				return a.over(err)
 			}
 		}
 		if a.wait.Err() != nil {
-			return nil, a.over(nil)
+			return a.over(nil)
 		}
-		busy, err := a.round(first)
+		busy, err := a.round(!a.later && !a.single)
 		switch {
 		case err == nil && busy == nil:
-			return a.hold()
+			return nil
 		case errors.Is(err, script.ErrSplit):
 			continue // the batches are others by now
 		case busy != nil && a.single:
-			return nil, locking.ErrNotAcquired
+			return locking.ErrNotAcquired
 		case busy != nil:
 			a.told = true
 			retries.Reset()
@@ -118,14 +147,14 @@ func (a *acquisition) run() (*hold, error) {
 			waiting.StartWaiting()
 			continue
 		case errors.Is(err, locking.ErrLost), engine.ClassOf(err) == script.Refused, a.single:
-			return nil, a.over(err)
+			return a.over(err)
 		}
 		if waiting != nil && len(a.batches()) > 1 {
 			waiting.StopWaiting() // another server is silent: nobody stands still behind us for that
 			waiting = nil
 		}
 		if !a.bids[0].Pause(retries) {
-			return nil, a.over(err)
+			return a.over(err)
 		}
 		a.span.Event(tracing.EventRetry)
 	}
@@ -133,13 +162,13 @@ func (a *acquisition) run() (*hold, error) {
 
 // hold makes one hold of all. A lease of the caller's starts anew once all are held, or those
 // that were acquired first would have less of it.
-func (a *acquisition) hold() (*hold, error) {
-	h := newHold(&a.multi.group, a.holds(), len(a.bids))
-	if a.ask.Lease == 0 || len(a.batches()) == 1 {
+func (a *acquisition) hold(elected []*hold) (*hold, error) {
+	h := newHold(&a.multi.group, a.holds(elected), len(a.multi.parts))
+	if a.ask.Lease == 0 || len(elected) == 0 && len(a.batches()) == 1 {
 		return h, nil
 	}
 	if err := h.extend(a.wait, a.ask.Lease); err != nil {
-		h.drop()
+		h.Drop()
 		for _, b := range slices.Backward(a.bids) {
 			b.Drop() // and the turn that was waited for, with what may still arrive of it
 		}
@@ -164,7 +193,10 @@ func (a *acquisition) over(err error) error {
 	case errors.Is(err, locking.ErrNotAcquired):
 		return err
 	}
-	return a.bids[0].Over(a.told, err)
+	if err == nil {
+		err = a.last
+	}
+	return a.all[0].Over(a.told, err)
 }
 
 // round asks each batch in its turn, or all at once. What it got it gives back, in
@@ -254,14 +286,17 @@ func leading(bids []*engine.Bid) []*engine.Bid {
 	return bids[:n:n]
 }
 
-// holds are the members' holds in the order in which the members were given.
-func (a *acquisition) holds() []engine.Held {
-	holds := make([]engine.Held, 0, len(a.bids))
-	for _, m := range a.multi.given {
-		for _, b := range a.bids {
-			if b.Lock == m {
-				holds = append(holds, b.Won())
-			}
+// holds are the holds of all parts, in the order in which these were given.
+func (a *acquisition) holds(elected []*hold) []engine.Held {
+	holds := make([]engine.Held, 0, len(a.multi.parts))
+	for _, part := range a.multi.parts {
+		switch part := part.(type) {
+		case *engine.Lock:
+			i := slices.IndexFunc(a.bids, func(b *engine.Bid) bool { return b.Lock == part })
+			holds = append(holds, a.bids[i].Won())
+		case *Red:
+			i := slices.IndexFunc(elected, func(h *hold) bool { return h.group == &part.group })
+			holds = append(holds, elected[i])
 		}
 	}
 	return holds
@@ -273,7 +308,7 @@ func (l *Multi) ForceUnlock(ctx context.Context) (bool, error) {
 	if err := l.possible("force-unlock"); err != nil {
 		return false, err
 	}
-	freed, errs := each(l.given, func(m *engine.Lock) (bool, error) { return m.ForceUnlock(ctx) })
+	freed, errs := each(l.parts, func(m locking.Lock) (bool, error) { return m.ForceUnlock(ctx) })
 	if err := errors.Join(errs...); err != nil {
 		return slices.Contains(freed, true), fmt.Errorf("force-unlock %q: %w", l.name, err)
 	}
@@ -282,7 +317,7 @@ func (l *Multi) ForceUnlock(ctx context.Context) (bool, error) {
 
 // IsLocked tells whether all members are locked, by whomever.
 func (l *Multi) IsLocked(ctx context.Context) (bool, error) {
-	locked, err := ask(&l.group, "look at", func(m *engine.Lock) (bool, error) { return m.IsLocked(ctx) })
+	locked, err := ask(&l.group, "look at", func(m locking.Lock) (bool, error) { return m.IsLocked(ctx) })
 	return err == nil && !slices.Contains(locked, false), err
 }
 
@@ -294,7 +329,7 @@ func (l *Multi) IsHeld(ctx context.Context) (bool, error) {
 
 // HoldCount tells the smallest of the members' hold counts.
 func (l *Multi) HoldCount(ctx context.Context) (int, error) {
-	counts, err := ask(&l.group, "count holds of", func(m *engine.Lock) (int, error) { return m.HoldCount(ctx) })
+	counts, err := ask(&l.group, "count holds of", func(m locking.Lock) (int, error) { return m.HoldCount(ctx) })
 	if err != nil {
 		return 0, err
 	}
@@ -303,7 +338,7 @@ func (l *Multi) HoldCount(ctx context.Context) (int, error) {
 
 // RemainingTTL tells the smallest of the members'; ErrNotHeld if one is free.
 func (l *Multi) RemainingTTL(ctx context.Context) (time.Duration, error) {
-	ttls, err := ask(&l.group, "look at", func(m *engine.Lock) (time.Duration, error) { return m.RemainingTTL(ctx) })
+	ttls, err := ask(&l.group, "look at", func(m locking.Lock) (time.Duration, error) { return m.RemainingTTL(ctx) })
 	if err != nil {
 		return 0, err
 	}
@@ -311,11 +346,11 @@ func (l *Multi) RemainingTTL(ctx context.Context) (time.Duration, error) {
 }
 
 // ask asks all members, and wants an answer of all.
-func ask[T any](g *group, deed string, question func(*engine.Lock) (T, error)) ([]T, error) {
+func ask[T any](g *group, deed string, question func(locking.Lock) (T, error)) ([]T, error) {
 	if err := g.possible(deed); err != nil {
 		return nil, err
 	}
-	answers, errs := each(g.given, question)
+	answers, errs := each(g.parts, question)
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("%s %q: %w", deed, g.name, err)
 	}

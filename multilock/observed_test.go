@@ -98,11 +98,16 @@ func (o *observer) gauge(instrument, lock string, want int64) {
 // A group is one lock to those who watch: its name lists its members, which have no spans and no
 // metrics of their own, and nothing is counted as held or waiting when it is over.
 func TestAGroupIsObservedAsOneLock(t *testing.T) {
-	for kind, group := range map[string]func(*holdfast.Client, ...holdfast.Lock) holdfast.Lock{
-		"multi": (*holdfast.Client).MultiLock,
-		"red":   (*holdfast.Client).RedLock,
+	for name, group := range map[string]func(*holdfast.Client, ...holdfast.Lock) holdfast.Lock{
+		"multi(m0, m1, m2)": (*holdfast.Client).MultiLock,
+		"red(m0, m1, m2)":   (*holdfast.Client).RedLock,
+		"multi(red(m0, m1, m2))": func(c *holdfast.Client, locks ...holdfast.Lock) holdfast.Lock {
+			return c.MultiLock(c.RedLock(locks...))
+		},
 	} {
-		t.Run(kind, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
+			kind, _, _ := strings.Cut(name, "(")
+			needsAll := !strings.Contains(name, "red")
 			o := observe(t)
 			var servers []*redistest.Server
 			var members, others []holdfast.Lock
@@ -116,7 +121,7 @@ func TestAGroupIsObservedAsOneLock(t *testing.T) {
 				}
 				servers, members, others = append(servers, s), append(members, c.RLock(fmt.Sprint("m", i))), append(others, other.RLock(fmt.Sprint("m", i)))
 			}
-			l, name := group(first, members...), kind+"(m0, m1, m2)"
+			l := group(first, members...)
 			span := func(of string, words ...string) string {
 				return strings.Join(append([]string{of, kind, name}, words...), " ")
 			}
@@ -159,11 +164,11 @@ func TestAGroupIsObservedAsOneLock(t *testing.T) {
 
 			h = lock(t, l)
 			_ = first.Close()
-			if kind == "multi" {
+			if needsAll {
 				signalled(t, time.Second, "Done", h.Done())
 			}
 			unlock(t, h)
-			if kind == "multi" {
+			if needsAll {
 				o.want("closed", span("lock.acquire", "acquired false"), span("lock.hold", "closed"), span("lock.release"))
 			}
 			o.gauge("holdfast.held", name, 0)

@@ -20,9 +20,10 @@ type parliament struct {
 	*testing.T
 	servers []*redistest.Server
 	proxies []*faultproxy.Proxy
-	lock    holdfast.Lock   // through the proxies
-	members []holdfast.Lock // of that one
-	direct  []holdfast.Lock // each server's, of a client that meets no faults
+	clients []*holdfast.Client // through the proxies
+	lock    holdfast.Lock      // through the proxies
+	members []holdfast.Lock    // of that one
+	direct  []holdfast.Lock    // each server's, of a client that meets no faults
 }
 
 func newParliament(t *testing.T, n int, opts ...holdfast.Option) *parliament {
@@ -38,7 +39,7 @@ func newParliament(t *testing.T, n int, opts ...holdfast.Option) *parliament {
 		if first == nil {
 			first = c
 		}
-		p.servers, p.proxies = append(p.servers, s), append(p.proxies, proxy)
+		p.servers, p.proxies, p.clients = append(p.servers, s), append(p.proxies, proxy), append(p.clients, c)
 		members = append(members, c.RLock("orders"))
 		p.direct = append(p.direct, client(t, s.Addr()).RLock("orders"))
 	}

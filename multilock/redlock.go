@@ -28,9 +28,13 @@ var _ locking.Lock = (*Red)(nil)
 func NewRed(tracer *tracing.Tracer, locks ...locking.Lock) *Red {
 	members, err := quorumMembers(locks)
 	l := &Red{
-		group:  group{kind: "red", name: nameOf("red", members, locks), given: members, err: err, tracer: tracer},
+		group:  group{kind: "red", given: members, err: err, tracer: tracer},
 		quorum: len(members)/2 + 1,
 	}
+	for _, m := range members {
+		l.parts = append(l.parts, m)
+	}
+	l.name = nameOf("red", l.parts, locks)
 	l.acquire = l.acquireQuorum
 	return l
 }
@@ -41,20 +45,30 @@ func (l *Red) acquireQuorum(ctx context.Context, opts []locking.AcquireOption) (
 	if err != nil {
 		return nil, err
 	}
-	r := &race{red: l, ask: ask, ctx: ctx, wait: wait, lease: shortestLease(bids), single: ask.Bounded && ask.Wait == 0, wake: make(chan struct{}, 1), done: done}
-	r.over.Store(1)
+	r := l.newRace(ctx, wait, ask, bids)
+	r.done = done
 	defer r.leave()
-	for _, b := range bids {
-		r.runners = append(r.runners, &runner{bid: b})
-	}
 	var end func(*hold, time.Duration, error)
 	r.span, end = l.trace(ctx, ask)
 	h, err := r.run()
+	if h != nil {
+		r.keep(h)
+	}
 	end(h, r.lease, err)
 	return h, err
 }
 
-// A race is one call of Lock on its way: all members are asked at once, again and again.
+func (l *Red) newRace(ctx, wait context.Context, ask locking.Acquire, bids []*engine.Bid) *race {
+	r := &race{red: l, ask: ask, ctx: ctx, wait: wait, lease: shortestLease(bids), single: ask.Bounded && ask.Wait == 0, wake: make(chan struct{}, 1)}
+	r.over.Store(1)
+	for _, b := range bids {
+		r.runners = append(r.runners, &runner{bid: b})
+	}
+	return r
+}
+
+// A race is one call of Lock on its way, or the part of it that is a quorum lock's: all members are
+// asked at once, again and again.
 type race struct {
 	red     *Red
 	ask     locking.Acquire
@@ -67,6 +81,10 @@ type race struct {
 	wake    chan struct{} // messages of any member
 	over    atomic.Int32  // calls under way to members, and the call itself
 	done    func()        // to be called after all of them
+
+	tries int
+	told  bool  // by the last try, that others have some of what makes a majority
+	last  error // what the last try came to
 }
 
 // leave ends one of those that are under way.
@@ -103,11 +121,9 @@ const longestLimit = 500 * time.Millisecond
 func drift(lease time.Duration) time.Duration { return lease/100 + 2*time.Millisecond }
 
 func (r *race) run() (*hold, error) {
-	told := false  // by the last try, that others have some of what makes a majority
-	var last error // what the last try came to
-	for tries := 0; ; tries++ {
+	for {
 		if r.wait.Err() != nil {
-			return nil, r.ended(told, last)
+			return nil, r.ended()
 		}
 		res := r.try()
 		switch {
@@ -116,45 +132,54 @@ func (r *race) run() (*hold, error) {
 		case res.refused != nil:
 			return nil, res.refused
 		}
-		contended := len(res.taken) > 0 && len(res.taken)+res.won >= r.red.quorum
-		if contended || last == nil || r.wait.Err() == nil { // one that the end of the wait cut short tells less than those before
-			told, last = contended, res.err(r)
+		if !r.again(res) {
+			return nil, r.ended()
 		}
-		if r.single {
-			return nil, r.ended(told, last)
-		}
-		if contended {
-			r.span.Waiting()
-		}
-		if !r.pause(res, contended && res.won == 0, tries) {
-			return nil, r.ended(told, last)
-		}
-		r.span.Event(tracing.EventRetry)
 	}
 }
 
+// again learns from a try that failed and waits before the next one; false if there is none.
+func (r *race) again(res outcome) bool {
+	contended := len(res.taken) > 0 && len(res.taken)+res.won >= r.red.quorum
+	if contended || r.last == nil || r.wait.Err() == nil { // one that the end of the wait cut short tells less than those before
+		r.told, r.last = contended, res.err(r)
+	}
+	if r.single {
+		return false
+	}
+	if contended {
+		r.span.Waiting()
+	}
+	if !r.pause(res, contended && res.won == 0) {
+		return false
+	}
+	r.tries++
+	r.span.Event(tracing.EventRetry)
+	return true
+}
+
 // ended tells why the waiting ended.
-func (r *race) ended(told bool, refusal error) error {
+func (r *race) ended() error {
 	switch {
 	case errors.Is(context.Cause(r.wait), locking.ErrClosed):
 		return locking.ErrClosed
-	case r.ctx.Err() != nil && refusal != nil && !told:
-		return fmt.Errorf("%w: %w", engine.ContextError(r.ctx), refusal)
+	case r.ctx.Err() != nil && r.last != nil && !r.told:
+		return fmt.Errorf("%w: %w", engine.ContextError(r.ctx), r.last)
 	case r.ctx.Err() != nil:
 		return engine.ContextError(r.ctx)
-	case told:
+	case r.told:
 		return locking.ErrNotAcquired
-	case refusal == nil:
+	case r.last == nil:
 		return engine.ErrSilent // the wait was over before the first try
 	}
-	return refusal
+	return r.last
 }
 
 // pause waits before the next try: if others have the lock, for a message or the end of
 // a lease; if nobody got a majority, for a random time, or those who meet would meet again.
-func (r *race) pause(res outcome, taken bool, tries int) bool {
+func (r *race) pause(res outcome, taken bool) bool {
 	// Those who met are apart after a few times as long as a try takes.
-	d := time.Millisecond + rand.N(max(res.took, time.Millisecond)<<min(tries+1, 5))
+	d := time.Millisecond + rand.N(max(res.took, time.Millisecond)<<min(r.tries+1, 5))
 	var wake chan struct{}
 	if taken {
 		d, wake = r.shortest(res), r.wake

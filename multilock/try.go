@@ -231,9 +231,6 @@ func (t *try) finish() {
 	valid := t.r.lease - time.Since(t.start) - drift(t.r.lease)
 	if len(t.won) >= red.quorum && valid > 0 {
 		t.hold = newHold(&red.group, t.inOrder(), red.quorum)
-		if t.r.ask.Lease == 0 && t.r.ask.MaxHold == 0 {
-			t.hold.keep(t.r.keeper())
-		}
 		return
 	}
 	t.stale = len(t.won) >= red.quorum

@@ -10,7 +10,7 @@ import (
 var (
 	mixed  = map[string]int{"hot": 6, "cold": 4, "reenter": 3, "storm": 2, "cancel": 1, "stay": 2, "patient": 2, "keep": 1, "fair": 2, "multi": 2}
 	lossy  = map[string]int{"hot": 4, "cold": 1, "victim": 3, "keep": 2}
-	quorum = map[string]int{"red": 4}
+	quorum = map[string]int{"red": 4, "both": 2}
 )
 
 // plan is one cycle of rounds: each topology with each class of faults. The longest

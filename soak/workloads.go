@@ -31,6 +31,7 @@ var workloads = []workload{
 	{"fair", fair},
 	{"multi", multi},
 	{"red", red},
+	{"both", both},
 	{"held", held},
 }
 
@@ -249,6 +250,24 @@ func multi(g *goroutine) {
 		names = append(names, fmt.Sprintf("multi:%d", i))
 		locks = append(locks, w.client.RLock(names[len(names)-1]))
 	}
+	g.together(names, locks)
+}
+
+// both acquires a multi lock of a quorum lock and of one or two locks on one of its servers each.
+func both(g *goroutine) {
+	name := fmt.Sprintf("red:%d", g.rng.IntN(3))
+	names, locks := []string{name}, []holdfast.Lock{g.quorum(name)}
+	for _, i := range g.rng.Perm(len(g.worker.clients))[:1+g.rng.IntN(2)] {
+		names = append(names, fmt.Sprintf("multi:%d", i)) // always on this server
+		locks = append(locks, g.worker.clients[i].RLock(names[len(names)-1]))
+	}
+	g.together(names, locks)
+	g.pause(g.between(0, 20*time.Millisecond))
+}
+
+// together acquires several locks as one.
+func (g *goroutine) together(names []string, locks []holdfast.Lock) {
+	w := g.worker
 	ctx, cancel := context.WithTimeout(w.ctx, 20*time.Second)
 	defer cancel()
 	call := now()
@@ -288,15 +307,11 @@ func multi(g *goroutine) {
 // pauses at random, so a lock that is free for a moment is no stall.
 func red(g *goroutine) {
 	name := fmt.Sprintf("red:%d", g.rng.IntN(3))
-	var members []holdfast.Lock
-	for i, client := range g.worker.clients {
-		members = append(members, client.RLock(memberName(name, i)))
-	}
 	lease := time.Duration(0)
 	if g.chance(0.3) {
 		lease = ownLease
 	}
-	lock := g.worker.client.RedLock(members...)
+	lock := g.quorum(name)
 	h := g.acquire(name, lease, true, func() (holdfast.Hold, error) {
 		ctx, cancel := context.WithTimeout(g.worker.ctx, 20*time.Second)
 		defer cancel()
@@ -304,6 +319,15 @@ func red(g *goroutine) {
 	})
 	g.inside(h, g.shape())
 	g.pause(g.between(0, 20*time.Millisecond))
+}
+
+// quorum is a quorum lock of one member on each server.
+func (g *goroutine) quorum(name string) holdfast.Lock {
+	var members []holdfast.Lock
+	for i, client := range g.worker.clients {
+		members = append(members, client.RLock(memberName(name, i)))
+	}
+	return g.worker.client.RedLock(members...)
 }
 
 // memberName is a quorum lock's name on one of its servers: the histories know locks by

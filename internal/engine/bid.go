@@ -252,8 +252,8 @@ func (b *Bid) spent() {
 	b.asker = &single{a: b.a, o: b.a.engine.newOwner(b.a.target)}
 }
 
-// returnLimit is how long GiveBack waits for a server that does not answer.
-const returnLimit = 500 * time.Millisecond
+// aMoment is how long a server that does not answer is waited for where it can be done without.
+const aMoment = 500 * time.Millisecond
 
 // GiveBack is Drop for all bids that won, the last one first, but waits for the answers: who
 // asks again would find what is still there of its own. It waits no longer than wait, nor
@@ -268,7 +268,7 @@ func GiveBack(wait context.Context, bids []*Bid) {
 	if len(won) == 0 {
 		return
 	}
-	leaveAll(patience{ctx: wait, until: time.Now().Add(returnLimit)}, won, len(won), true)
+	leaveAll(patience{ctx: wait, until: time.Now().Add(aMoment)}, won, len(won), len(won))
 	for _, b := range bids {
 		if b.won != nil {
 			b.spent()

@@ -23,16 +23,17 @@ type leaving struct {
 }
 
 // UnlockAll releases the holds of several locks, those that go together in one call. It
-// returns an error for each, nil or not, once enough of them are released or nothing
-// more can be expected within Unlock's limit. The rest is released in the background. If
-// patient, what is not answered is sent again until the limit.
+// returns an error for each, nil or not, once enough of them are released, or nothing
+// more can be expected within Unlock's limit. Once the least number of them is released, it waits for the
+// others only for a moment. The rest is released in the background. If none can be spared, what is not
+// answered is sent again until the limit.
 //
 // Nobody waits for somebody else: those whose owners are free go out at once, those with a
 // re-entry under way when that is over, and each is sent again by itself if it has to be. An
 // owner's turn is given back as soon as its release is answered, so that no turn is
 // kept while another one is waited for.
-func UnlockAll(ctx context.Context, members []Held, enough int, patient bool) []error {
-	x := leaveAll(patience{ctx: context.WithoutCancel(ctx), until: time.Now().Add(unlockLimit)}, members, enough, patient)
+func UnlockAll(ctx context.Context, members []Held, least, enough int) []error {
+	x := leaveAll(patience{ctx: context.WithoutCancel(ctx), until: time.Now().Add(unlockLimit)}, members, least, enough)
 	errs := make([]error, len(members))
 	for i, l := range x.leavers {
 		if l.err != nil {
@@ -43,9 +44,9 @@ func UnlockAll(ctx context.Context, members []Held, enough int, patient bool) []
 }
 
 // leaveAll releases holds, and waits within the patience until enough of them are.
-func leaveAll(p patience, members []Held, enough int, patient bool) *exit {
+func leaveAll(p patience, members []Held, least, enough int) *exit {
 	x := &exit{
-		p: p, patient: patient, enough: enough,
+		p: p, patient: least >= len(members), least: least, enough: enough,
 		leavers: make([]*leaving, len(members)), news: make(chan report, 3*len(members)),
 	}
 	for i, m := range members {
@@ -63,7 +64,8 @@ func leaveAll(p patience, members []Held, enough int, patient bool) *exit {
 type exit struct {
 	p       patience
 	patient bool // what is not answered is sent again
-	enough  int
+	least   int  // so many have to be released
+	enough  int  // for more than so many it does not wait at all
 	leavers []*leaving
 	news    chan report // there is room for all that can come
 
@@ -163,12 +165,16 @@ func (o *owner) server() string { return o.engine.sender.Server(o.target.Key) }
 
 // wait waits until enough are released, nothing is expected any more, or the limit.
 func (x *exit) wait() {
-	timer := time.NewTimer(time.Until(x.p.until))
+	timer, moment := time.NewTimer(time.Until(x.p.until)), time.NewTimer(aMoment)
 	defer timer.Stop()
-	for x.released < x.enough && x.settled < len(x.leavers) {
+	defer moment.Stop()
+	brief := false // the moment is over
+	for x.released < x.enough && x.settled < len(x.leavers) && !(brief && x.released >= x.least) {
 		select {
 		case r := <-x.news:
 			x.hear(r)
+		case <-moment.C:
+			brief = true
 		case <-timer.C:
 			return
 		case <-x.p.ctx.Done():

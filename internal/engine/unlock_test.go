@@ -14,7 +14,7 @@ func TestALossWhileUnlockWaitsForItsTurn(t *testing.T) {
 	for deed, unlock := range map[string]func(h locking.Hold) error{
 		"Unlock": func(h locking.Hold) error { return h.Unlock(w.ctx()) },
 		"UnlockAll": func(h locking.Hold) error {
-			return engine.UnlockAll(w.ctx(), []engine.Held{h.(engine.Held)}, 1, true)[0]
+			return engine.UnlockAll(w.ctx(), []engine.Held{h.(engine.Held)}, 1, 1)[0]
 		},
 	} {
 		h := w.must(w.ours.TryLock(w.ctx(), 0, time.Second))

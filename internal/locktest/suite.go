@@ -27,6 +27,7 @@ type Kind struct {
 	Servers int                        // each with a client of its own; 0: one
 	Group   string                     // "multi" or "red": the lock is one of several members
 	Names   func(name string) []string // of the members, or of one on all servers; nil: the name itself
+	Title   func(name string) string   // what a lock calls itself; nil: the group and its names
 	Lease   time.Duration              // of the watchdog; 0: the suite's
 	Queues  bool                       // its waiters stand in a queue in Redis, and are out of it within a second once they have left
 }
@@ -52,6 +53,9 @@ func (k Kind) names(name string) []string {
 
 // title is what a lock calls itself.
 func (k Kind) title(name string) string {
+	if k.Title != nil {
+		return k.Title(name)
+	}
 	if k.Group == "" {
 		return name
 	}

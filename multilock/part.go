@@ -1,0 +1,104 @@
+package multilock
+
+import (
+	"context"
+	"slices"
+
+	"github.com/holdfast-go/holdfast/internal/engine"
+	"github.com/holdfast-go/holdfast/locking"
+)
+
+// A quorum lock's hold can itself be one of a multi lock's.
+var _ engine.Held = (*hold)(nil)
+
+// Carry returns ctx with the hold, and an owner for each member.
+func (h *hold) Carry(ctx context.Context) context.Context {
+	ctx = context.WithValue(ctx, groupKey{}, append(slices.Clip(carried(ctx)), h))
+	for _, m := range h.living() {
+		ctx = m.Carry(ctx)
+	}
+	return ctx
+}
+
+// OnEnd has told called with the cause once the hold has ended, at once if it has. Call it
+// once, before anybody else has the hold.
+func (h *hold) OnEnd(told func(cause error)) {
+	h.mu.Lock()
+	h.told = told
+	cause := h.life.Err
+	h.mu.Unlock()
+	if cause != nil {
+		told(cause)
+	}
+}
+
+// isPart tells whether the hold is one of a multi lock's, which has the spans.
+func (h *hold) isPart() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.told != nil
+}
+
+// Drop releases the members in the background.
+func (h *hold) Drop() {
+	h.forgo()
+	for _, m := range slices.Backward(h.living()) {
+		m.Drop()
+	}
+	h.finish()
+}
+
+// forgo ends a hold whose members are released by somebody else.
+func (h *hold) forgo() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.leaving = true
+	h.life.End(locking.ErrUnlocked)
+}
+
+// Abandon ends the hold as the end of a client does, and leaves the members to their leases.
+func (h *hold) Abandon() {
+	h.mu.Lock()
+	ended := h.life.End(locking.ErrClosed)
+	h.mu.Unlock()
+	if !ended {
+		return
+	}
+	for _, m := range h.living() {
+		m.Abandon() // and is among the closed ones then
+	}
+	h.finish()
+}
+
+// leave releases members, each group by itself and the others together, see engine.UnlockAll. Where there are
+// groups, all have to be released.
+func leave(ctx context.Context, members []engine.Held, least, enough int) []error {
+	var singles []engine.Held
+	groups := map[int]chan error{}
+	for i, m := range members {
+		group, ok := m.(*hold)
+		if !ok {
+			singles = append(singles, m)
+			continue
+		}
+		done := make(chan error, 1)
+		groups[i] = done
+		go func() { done <- group.Unlock(ctx) }() // ends within Unlock's limit
+	}
+	if len(groups) > 0 {
+		least, enough = len(singles), len(singles)
+	}
+	left := engine.UnlockAll(ctx, singles, least, enough)
+	if len(groups) == 0 {
+		return left
+	}
+	errs := make([]error, len(members))
+	for i := range members {
+		if done := groups[i]; done != nil {
+			errs[i] = <-done
+		} else {
+			errs[i], left = left[0], left[1:]
+		}
+	}
+	return errs
+}
