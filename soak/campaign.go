@@ -95,6 +95,9 @@ func parse(args []string) (s settings, err error) {
 	if err := newFlags(&s).Parse(args); err != nil {
 		return s, err
 	}
+	if s.duration <= 0 {
+		return s, fmt.Errorf("-duration %v: it must be positive", s.duration)
+	}
 	if s.atOnce < 1 {
 		return s, fmt.Errorf("-at-once %d: at least one round must run", s.atOnce)
 	}

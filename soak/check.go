@@ -269,8 +269,8 @@ func (a *analysis) windowOf(owner string, before int64) (until int64, known bool
 
 // earliest is windowOf for the library's own reckoning, which may be stricter: what was
 // not executed at first (NOSCRIPT, TRYAGAIN) and went out again keeps its first date, and what
-// is answered when the window is over comes too late.
-func (a *analysis) earliest(owner string, before int64) (until int64, known bool) {
+// is answered when the window is over comes too late: later than slack after its end.
+func (a *analysis) earliest(owner string, before, slack int64) (until int64, known bool) {
 	again := int64(0)
 	for _, op := range a.byOwner[owner] {
 		switch {
@@ -284,7 +284,7 @@ func (a *analysis) earliest(owner string, before int64) (until int64, known bool
 			if again != 0 {
 				call, again = again, 0
 			}
-			if op.Answer[0] == 1 && (!known || op.Time < until-unnoticed) {
+			if op.Answer[0] == 1 && (!known || op.Time < until+slack) {
 				until, known = max(until, call+op.Lease-margin(op.Lease)), true
 			}
 		}
@@ -313,18 +313,19 @@ func (a *analysis) losses() {
 			continue
 		}
 		a.figures.Lost++
-		until, known := a.earliest(t.Owner, t.lost)
+		until, known := a.earliest(t.Owner, t.lost, -unnoticed)
+		latest, _ := a.earliest(t.Owner, t.lost, unnoticed)
 		switch {
 		case strings.HasPrefix(t.Lock, "held:") && a.noiseIn(span{t.lost - int64(a.Watchdog), t.lost}) > a.Watchdog/10:
 			a.figures.Starved++ // the machine stood still for what was left of the time for a renewal
 		case strings.HasPrefix(t.Lock, "held:"):
 			a.blame(checkLoss, t.Lock, t.lost, "%s was lost, though the watchdog had ten seconds for each renewal", t.Hold)
 		case !known:
-		case time.Duration(until-t.lost) > time.Duration(unnoticed)+a.noiseIn(span{until - t.Lease - second, until - t.Lease + second}):
+		case time.Duration(until-t.lost) > time.Duration(unnoticed)+a.noiseIn(span{until - t.Lease - second, until - t.Lease + margin(t.Lease)}):
 			// The library reads the clock before the hook does; if the machine stood still in between, earlier than it seems.
 			a.blame(checkLoss, t.Lock, t.lost, "%s was lost %v before the end of its window", t.Hold, time.Duration(until-t.lost))
 		case t.unlock == 0 || t.unlock > t.lost: // otherwise Unlock has asked
-			late := time.Duration(t.lost-until) - a.noiseIn(span{until, t.lost})
+			late := time.Duration(t.lost-latest) - a.noiseIn(span{latest, t.lost})
 			a.figures.signal(late)
 			if late > signalLimit {
 				a.blame(checkWindow, t.Lock, t.lost, "%s told of its loss %v after the end of its window", t.Hold, late)

@@ -164,6 +164,34 @@ func TestARenewalAfterTheWindowExplainsNothing(t *testing.T) {
 	}
 }
 
+// Answered in the last moment of the window: whether the library heard it in time is not known.
+func TestARenewalInTheLastMomentOfAWindow(t *testing.T) {
+	for _, lost := range []int64{1842, 993} { // by the renewal's window, and by the one before
+		var s script
+		s.hold("x", 1, 2, 900, 1900) // the window ends at 991
+		s.op("renew", "x", 850, 975, 1, second/ms)
+		slices.SortStableFunc(s.events, func(a, b event) int { return int(a.Time - b.Time) })
+		s.events = append(s.events, event{Kind: kindLost, Lock: "a", Owner: "x", Hold: "x", Time: lost * ms})
+		s.want(t)
+	}
+}
+
+// What explains a stall does so from when the process goes on: what lies in its buffers is news to it then.
+func TestASubscriptionThatFellSilentWhileItsProcessStood(t *testing.T) {
+	for _, stopped := range []bool{true, false} {
+		var s script
+		s.hold("x", 1, 2, 20, 21)
+		s.hold("y", 10, 900, 910, 911)
+		s.events = append(s.events, event{Kind: kindFault, What: "all subscriptions half-open", Call: 15 * ms, Time: 15 * ms, Tail: 450 * ms})
+		if stopped {
+			s.events = append(s.events, event{Kind: kindFault, What: "worker stopped", Worker: "w0", Call: 10 * ms, Time: 300 * ms, Tail: 10 * ms})
+			s.want(t)
+		} else {
+			s.want(t, checkStall)
+		}
+	}
+}
+
 func TestSomebodyInTheRegisterIsFound(t *testing.T) {
 	var s script
 	s.hold("x", 1, 2, 20, 21)

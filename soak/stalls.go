@@ -55,6 +55,16 @@ func (a *analysis) explanations() (everybody []span, ofLock, ofWorker map[string
 			everybody = append(everybody, s)
 		}
 	}
+	for _, stop := range a.faults { // what lies in a process's buffers is news to it when it goes on
+		if stop.What != "worker stopped" {
+			continue
+		}
+		for _, f := range a.faults {
+			if f.Lock == "" && f.What != stop.What && (f.Worker == "" || f.Worker == stop.Worker) && f.Call < stop.Time && f.Time+f.Tail > stop.Call {
+				ofWorker[stop.Worker] = append(ofWorker[stop.Worker], span{stop.Time, stop.Time + f.Tail})
+			}
+		}
+	}
 	for lock, ops := range a.ops { // who is cut off cannot take back what it may have acquired
 		for _, op := range ops {
 			if !op.Unknown || !strings.HasSuffix(op.Verb, ".acquire") {

@@ -271,7 +271,12 @@ func (g *goroutine) together(names []string, locks []holdfast.Lock) {
 	ctx, cancel := context.WithTimeout(w.ctx, 20*time.Second)
 	defer cancel()
 	call := now()
-	hold, err := w.client.MultiLock(locks...).Lock(ctx)
+	own := g.chance(0.3)
+	lease, asked := w.config.Watchdog, time.Duration(0)
+	if own {
+		lease, asked = ownLease, ownLease
+	}
+	hold, err := w.client.MultiLock(locks...).Lock(ctx, holdfast.WithLease(asked))
 	at := now()
 	if err != nil {
 		w.record.note(event{Kind: kindMiss, Call: call, Time: at, Worker: w.config.Name, Lock: "multi", Polls: true, Err: err.Error()})
@@ -284,7 +289,7 @@ func (g *goroutine) together(names []string, locks []holdfast.Lock) {
 	for i, name := range names {
 		m := &guarded{goroutine: g, hold: hold, lock: name, id: fmt.Sprintf("%s-%d/%s", g.id, g.holds, name), noted: at}
 		members[i] = m
-		w.record.note(event{Kind: kindGot, Call: call, Time: at, Worker: w.config.Name, Lock: name, Hold: m.id, Lease: int64(w.config.Watchdog), Polls: true})
+		w.record.note(event{Kind: kindGot, Call: call, Time: at, Worker: w.config.Name, Lock: name, Hold: m.id, Lease: int64(lease), Own: own, Polls: true})
 	}
 	held := true
 	for _, m := range members {
