@@ -90,14 +90,17 @@ func acquiresOfAll(lines []string) (n int) {
 func TestADeadServerHoldsUpNobodyElsewhere(t *testing.T) {
 	p := newPair(t)
 	held := lock(t, p.otherB.FairLock("b"))
+	monitor := p.second.Monitor(t)
 	ctx, cancel := context.WithCancel(within(t))
 	ended := make(chan error, 1)
 	go func() {
 		_, err := p.a.MultiLock(p.a.RLock("a"), p.b.FairLock("b")).Lock(ctx)
 		ended <- err
 	}()
+	// At first beside the queue, then for a place, then because it listens from now on: after that it sleeps, and has
+	// nothing on the other server.
 	redistest.Eventually(t, 5*time.Second, "it stands in the queue", func() bool {
-		return p.second.Do(within(t), "LLEN", "redisson_lock_queue:{b}").Val() == int64(1)
+		return strings.Count(strings.Join(monitor(), "\n"), `"fairlock.acquire"`) >= 3 && keysOf(t, p.first, "a") == 0
 	})
 	p.first.Kill()
 	unlock(t, held)
