@@ -10,11 +10,12 @@
 // member is, the cause names that member, and the others are released. Members may be any locks of this
 // library: RLocks, FairLocks, quorum locks, and other multi locks, whose members count as its own; the same
 // lock twice counts once. A plain and a fair lock of one name are refused, they are one key and would wait
-// for each other; so are a quorum lock and a member of it.
+// for each other; so are a quorum lock and a member of it. That is seen within one client only: name no key
+// twice through two clients of one server, that lock would wait for itself.
 //
 // What it does not promise: an order among those who wait, also where all members are fair
-// locks, see below. Nor more than its servers: if one of them is down it cannot be
-// acquired, and its holds are lost at the end of a trust window.
+// locks, see below. Nor more than its servers: if one of them is down, unless it is one of a quorum lock's
+// minority, it cannot be acquired, and its holds are lost at the end of a trust window.
 //
 // How it acquires:
 //
@@ -34,7 +35,8 @@
 // sees a part of it. They are released in one call too.
 //
 // It cannot deadlock, because it holds nothing while it waits; and of those that meet,
-// the one that has the last of the locks in question, in the common order, gets the rest too.
+// the one that has the last of the locks in question, in the common order, gets the rest too (quorum locks are
+// another matter, see below).
 // The first try goes to all servers at once, since mostly nothing is taken. Every later one goes
 // from server to server, and so does a TryLock without waiting, whose first try is its
 // only one: asking at once, those that meet could all fail.
@@ -55,14 +57,17 @@
 // or up to a try's short limit where one of them is silent. A try without a majority has everything given
 // back, and then the pause is the quorum lock's own: for a message of a member that is taken, or for a random time
 // where the votes were split. So it takes longer than by itself where many want that quorum lock, and there nobody is
-// certain to get it in the end, as with every quorum lock; but nothing is held while it waits. A hold with
+// certain to get it in the end, as with every quorum lock: of many that try without waiting, none may. While a majority
+// of its servers is silent each try holds the others for the short limit, up to half a second, in
+// vain; who wants only those has to wait for that long. A hold with
 // a lease starts it anew for all at the end, and the quorum lock's validity is checked before that.
 //
 // What is not known is undone: a member whose answer was lost is released in the background
 // until that is confirmed, or one lease is over. Unlock tries every member, and joins the
 // errors.
 //
-// A client that is closed ends the hold with ErrClosed, whichever member it had. As the work
+// A client that is closed ends the hold with ErrClosed, whichever member it had, unless it was of a quorum
+// lock's minority. As the work
 // may go on, nothing is released: the members of all clients stay until their leases run
 // out, or Unlock comes before. The same goes for a quorum hold that is left without a majority.
 //

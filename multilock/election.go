@@ -2,17 +2,19 @@ package multilock
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
 
 	"github.com/holdfast-go/holdfast/internal/engine"
+	"github.com/holdfast-go/holdfast/locking"
 )
 
 // enter makes a race for each quorum lock of a multi lock. They are acquired after the others, in an order that
-// is common to all, as the others are. leave must be called at the end; done is called after all that
+// is common to all, as the others are. end must be called at the end; done is called after all that
 // uses the bids.
-func (a *acquisition) enter(ctx context.Context, done func()) (leave func()) {
+func (a *acquisition) enter(ctx context.Context, done func()) (end func()) {
 	var under atomic.Int32
 	under.Store(1 + int32(len(a.multi.quorums)))
 	over := func() {
@@ -29,6 +31,9 @@ func (a *acquisition) enter(ctx context.Context, done func()) (leave func()) {
 	}
 	slices.SortStableFunc(a.races, func(x, y *race) int { return inOrder(x.red.given)[0].Compare(inOrder(y.red.given)[0]) })
 	return func() {
+		for _, b := range a.bids {
+			b.StopWaiting() // whoever is next waits for no server of a quorum lock's
+		}
 		for _, r := range a.races {
 			r.leave()
 		}
@@ -36,12 +41,10 @@ func (a *acquisition) enter(ctx context.Context, done func()) (leave func()) {
 	}
 }
 
-// elect asks for the quorum locks, one after the other, and makes one hold of all if it gets them. Each of
+// elect asks for the quorum locks, one after the other. Each of
 // them is tried once, so that nobody waits for long for the locks that are held meanwhile. If one has no
-// majority, everything is given back, and the pause is that of the quorum lock: neither a hold nor an
-// error then, it is time to begin anew.
-func (a *acquisition) elect() (*hold, error) {
-	var elected []*hold
+// majority, everything is given back, and the pause is that of the quorum lock: again, it is time to begin anew.
+func (a *acquisition) elect() (elected []*hold, again bool, err error) {
 	for _, r := range a.races {
 		res := r.try()
 		if res.hold != nil {
@@ -50,24 +53,36 @@ func (a *acquisition) elect() (*hold, error) {
 		}
 		a.giveBack(elected)
 		if res.refused != nil {
-			return nil, fmt.Errorf("member %q: %w", r.red.name, res.refused)
+			return nil, false, r.named(res.refused)
 		}
 		again := r.again(res)
-		a.told, a.last = r.told, r.last
-		if !again {
-			return nil, r.ended()
+		switch {
+		case r.told:
+			a.told, a.last = true, nil
+		case a.wait.Err() == nil || !a.told: // one that the end of the wait cut short tells less than what was before
+			a.told, a.last = false, r.named(r.last)
 		}
-		a.later = true
-		return nil, nil
+		if !again {
+			return nil, false, a.over(nil)
+		}
+		return nil, true, nil
 	}
-	h, err := a.hold(elected)
-	if err != nil {
-		return nil, err
+	return elected, false, nil
+}
+
+// keep has keepers look after the quorum locks' holds.
+func (a *acquisition) keep(elected []*hold) {
+	for i, h := range elected {
+		a.races[i].keep(h)
 	}
-	for i, r := range a.races {
-		r.keep(elected[i])
+}
+
+// named says which of a multi lock's members an error is about.
+func (r *race) named(err error) error {
+	if err == nil || errors.Is(err, locking.ErrClosed) {
+		return err
 	}
-	return h, nil
+	return fmt.Errorf("member %q: %w", r.red.name, err)
 }
 
 // giveBack gives back what was won, the last one first, and waits for the answers if it will be asked for
@@ -79,7 +94,12 @@ func (a *acquisition) giveBack(elected []*hold) {
 	won := slices.Clone(a.bids)
 	for _, r := range a.races {
 		for _, runner := range r.runners {
-			if runner.mu.TryLock() {
+			mine := runner.mu.TryLock()
+			if !mine && slices.ContainsFunc(elected, func(h *hold) bool { return h.has(runner.bid.Lock) }) {
+				runner.mu.Lock() // a late member has just joined: it is let go in a moment
+				mine = true
+			}
+			if mine {
 				defer runner.mu.Unlock()
 				won = append(won, runner.bid)
 			}

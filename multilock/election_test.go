@@ -122,6 +122,7 @@ func TestAMultiLockWithoutAMajority(t *testing.T) {
 	for _, wait := range []time.Duration{0, 300 * time.Millisecond} {
 		_, err := p.withPlain().TryLock(within(t), wait, 0)
 		p.unavailable(err)
+		says(t, "TryLock", err, `member "red(orders, orders, orders)"`)
 	}
 	p.dark(false, 1, 2)
 	redistest.Eventually(t, 5*time.Second, "nothing is left", func() bool { return p.keys() == 0 && keysOf(t, p.servers[0], "plain") == 0 })

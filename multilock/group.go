@@ -18,7 +18,7 @@ type group struct {
 	kind   string // for spans: "multi", "red"
 	name   string
 	parts  []locking.Lock // what it is made of, in the order in which that was given
-	given  []*engine.Lock // those of them that are no quorum locks, in the same order
+	given  []*engine.Lock // a quorum lock's members; of a multi lock those that are no quorum locks; in the same order
 	err    error          // why no call can be made
 	tracer *tracing.Tracer
 

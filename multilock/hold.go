@@ -19,19 +19,21 @@ type hold struct {
 	group *group
 	need  int
 
-	mu       sync.Mutex
-	members  []engine.Held // those that live; a quorum lock's come and go
-	closed   []engine.Held // those whose client was closed: Unlock still releases them
-	owner    string        // of the first one there was
-	count    int
-	life     engine.Life
-	leaving  bool          // Unlock is under way: it says how it ends
-	lost     error         // the last loss of a member that did not end the hold
-	unlocked chan struct{} // made by the first Unlock, closed when that is over
-	span     tracing.Hold
-	ended    func()      // told of the end
-	told     func(error) // the same, see OnEnd
-	kept     bool        // a keeper looks after it
+	mu        sync.Mutex
+	members   []engine.Held  // those that live; a quorum lock's come and go
+	closed    []engine.Held  // those whose client was closed: Unlock still releases them
+	owed      []*engine.Lock // of a quorum lock: may have been acquired without an answer, and are being taken back
+	owedUntil time.Time      // when they have run out at the latest
+	owner     string         // of the first one there was
+	count     int
+	life      engine.Life
+	leaving   bool          // Unlock is under way: it says how it ends
+	lost      error         // the last loss of a member that did not end the hold
+	unlocked  chan struct{} // made by the first Unlock, closed when that is over
+	span      tracing.Hold
+	ended     func()      // told of the end
+	onEnd     func(error) // see OnEnd
+	kept      bool        // a keeper looks after it
 }
 
 var _ locking.Hold = (*hold)(nil)
@@ -62,7 +64,7 @@ func (h *hold) memberEnded(m engine.Held, cause error) {
 	for i, member := range h.members {
 		if member == m {
 			h.members = append(h.members[:i:i], h.members[i+1:]...)
-			if errors.Is(cause, locking.ErrClosed) {
+			if errors.Is(cause, locking.ErrClosed) || errors.Is(cause, locking.ErrLost) && hasClosed(m) {
 				h.closed = append(h.closed, m)
 			}
 			break
@@ -95,14 +97,14 @@ func (h *hold) memberEnded(m engine.Held, cause error) {
 // finish ends the span, and what looks after the hold.
 func (h *hold) finish() {
 	h.mu.Lock()
-	cause, span, ended, told := h.life.Err, h.span, h.ended, h.told
+	cause, span, ended, onEnd := h.life.Err, h.span, h.ended, h.onEnd
 	h.mu.Unlock()
 	span.End(engine.OutcomeOf(cause))
 	if ended != nil {
 		ended()
 	}
-	if told != nil {
-		told(cause)
+	if onEnd != nil {
+		onEnd(cause)
 	}
 }
 
@@ -257,15 +259,18 @@ func (h *hold) Unlock(ctx context.Context) error {
 
 func (h *hold) unlock(ctx context.Context, lost error) error {
 	h.mu.Lock()
-	living, closed := slices.Clone(h.members), slices.Clone(h.closed)
+	living, closed, owed := slices.Clone(h.members), slices.Clone(h.closed), len(h.owed)
+	if time.Now().After(h.owedUntil) {
+		owed = 0
+	}
 	h.mu.Unlock()
 	if errors.Is(lost, locking.ErrLost) {
-		leave(ctx, closed, len(closed), len(closed)) // the others were released when the hold ended
+		unlockAll(ctx, closed, len(closed), len(closed)) // the others were released when the hold ended
 		return lost
 	}
 	members := slices.Concat(living, closed)
-	free := len(h.group.parts) - len(members) // the hold has nothing of these
-	errs := leave(ctx, members, h.need-free, h.need)
+	free := len(h.group.parts) - len(members) - owed // the hold has nothing of these
+	errs := unlockAll(ctx, members, h.need-free, h.need)
 	released, losses := 0, 0
 	for _, err := range errs {
 		switch {

@@ -75,7 +75,7 @@ func TestWhatAQuorumTells(t *testing.T) {
 		n    int
 		want []string
 	}{
-		{outcome{won: 3, stale: true}, 3, []string{"3 of 3 servers answered, 3 with yes", engine.ErrLate.Error()}},
+		{outcome{won: 3, stale: true}, 3, []string{"3 of 3 servers said yes, but too late", engine.ErrLate.Error()}},
 		{outcome{won: 1, errs: []error{refusal, fmt.Errorf("member: %w", engine.ErrLate), engine.ErrSilent}, silent: 1}, 5,
 			[]string{"3 of 5 servers answered, 1 with yes", refused("").Error(), engine.ErrLate.Error(), engine.ErrSilent.Error(), "1 did not answer in time"}},
 		{outcome{silent: 3}, 3, []string{"0 of 3 servers answered, 0 with yes"}},

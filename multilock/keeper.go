@@ -113,10 +113,31 @@ func (h *hold) join(l *engine.Lock, m engine.Held) bool {
 	ok := h.life.Err == nil && !h.leaving && !slices.ContainsFunc(h.members, l.Owns)
 	if ok {
 		h.members = append(h.members, m)
+		h.clear(l)
 	}
 	h.mu.Unlock()
 	if ok {
 		m.OnEnd(func(cause error) { h.memberEnded(m, cause) })
 	}
 	return ok
+}
+
+// owes notes which members may have been acquired without an answer. What comes of them is taken
+// back, and they have run out at the latest at that time.
+func (h *hold) owes(members []*engine.Lock, until time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.owed, h.owedUntil = members, until
+}
+
+// isClear notes that one of those has answered that it was not acquired.
+func (h *hold) isClear(l *engine.Lock) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.clear(l)
+}
+
+// clear takes a member out of those that are owed. Under h.mu.
+func (h *hold) clear(l *engine.Lock) {
+	h.owed = slices.DeleteFunc(h.owed, func(m *engine.Lock) bool { return m == l })
 }

@@ -77,23 +77,30 @@ type acquisition struct {
 	single bool
 	later  bool  // not the first try
 	told   bool  // that somebody else has one of them
-	last   error // what the last election came to
+	last   error // otherwise what the last election came to
 }
 
 // run asks for all; if there are quorum locks too, for these once the others are won. Without a majority of one
 // everything is given back, and it begins anew after a pause.
 func (a *acquisition) run() (*hold, error) {
+	retries := a.all[0].Retries()
 	for {
 		if err := a.win(); err != nil {
 			return nil, err
 		}
-		if len(a.races) == 0 {
-			return a.hold(nil)
+		elected, again, err := a.elect()
+		if err == nil && !again {
+			var h *hold
+			if h, err = a.hold(elected); h != nil {
+				return h, nil
+			}
+			a.told, a.last = false, err
+			again = errors.Is(err, engine.ErrSilent) && !a.single && a.all[0].Pause(retries)
 		}
-		elected, err := a.elect()
-		if elected != nil || err != nil {
-			return elected, err
+		if !again {
+			return nil, a.over(err)
 		}
+		a.later = true
 	}
 }
 
@@ -137,7 +144,7 @@ func (a *acquisition) win() error {
 		case busy != nil && a.single:
 			return locking.ErrNotAcquired
 		case busy != nil:
-			a.told = true
+			a.told, a.last = true, nil
 			retries.Reset()
 			a.span.Waiting()
 			if waiting != nil && waiting != busy {
@@ -165,22 +172,24 @@ func (a *acquisition) win() error {
 func (a *acquisition) hold(elected []*hold) (*hold, error) {
 	h := newHold(&a.multi.group, a.holds(elected), len(a.multi.parts))
 	if a.ask.Lease == 0 || len(elected) == 0 && len(a.batches()) == 1 {
+		a.keep(elected)
 		return h, nil
 	}
-	if err := h.extend(a.wait, a.ask.Lease); err != nil {
-		h.Drop()
-		for _, b := range slices.Backward(a.bids) {
-			b.Drop() // and the turn that was waited for, with what may still arrive of it
-		}
-		switch {
-		case errors.Is(err, locking.ErrLost):
-			err = engine.ErrLate // the first ones had run out before the last were there
-		case a.wait.Err() != nil:
-			err = nil // its own end is not the caller's
-		}
-		return nil, a.over(err)
+	limited, cancel := context.WithTimeout(a.wait, engine.AttemptLimit)
+	defer cancel()
+	err := h.extend(limited, a.ask.Lease)
+	if err == nil {
+		return h, nil
 	}
-	return h, nil
+	h.forgo()
+	a.giveBack(elected)
+	switch {
+	case errors.Is(err, locking.ErrLost):
+		err = engine.ErrLate // the first ones had run out before the last were there
+	case limited.Err() != nil:
+		err = engine.ErrSilent
+	}
+	return nil, err
 }
 
 // over tells why it ended without the locks.
@@ -195,6 +204,9 @@ func (a *acquisition) over(err error) error {
 	}
 	if err == nil {
 		err = a.last
+	}
+	if err == nil && a.told && a.single {
+		return locking.ErrNotAcquired
 	}
 	return a.all[0].Over(a.told, err)
 }

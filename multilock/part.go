@@ -24,7 +24,7 @@ func (h *hold) Carry(ctx context.Context) context.Context {
 // once, before anybody else has the hold.
 func (h *hold) OnEnd(told func(cause error)) {
 	h.mu.Lock()
-	h.told = told
+	h.onEnd = told
 	cause := h.life.Err
 	h.mu.Unlock()
 	if cause != nil {
@@ -36,7 +36,7 @@ func (h *hold) OnEnd(told func(cause error)) {
 func (h *hold) isPart() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.told != nil
+	return h.onEnd != nil
 }
 
 // Drop releases the members in the background.
@@ -70,9 +70,20 @@ func (h *hold) Abandon() {
 	h.finish()
 }
 
-// leave releases members, each group by itself and the others together, see engine.UnlockAll. Where there are
+// hasClosed tells whether a member is a group with members whose client was closed.
+func hasClosed(m engine.Held) bool {
+	h, ok := m.(*hold)
+	if !ok {
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.closed) > 0
+}
+
+// unlockAll releases members, each group by itself and the others together, see engine.UnlockAll. Where there are
 // groups, all have to be released.
-func leave(ctx context.Context, members []engine.Held, least, enough int) []error {
+func unlockAll(ctx context.Context, members []engine.Held, least, enough int) []error {
 	var singles []engine.Held
 	groups := map[int]chan error{}
 	for i, m := range members {

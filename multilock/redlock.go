@@ -165,6 +165,8 @@ func (r *race) ended() error {
 		return locking.ErrClosed
 	case r.ctx.Err() != nil && r.last != nil && !r.told:
 		return fmt.Errorf("%w: %w", engine.ContextError(r.ctx), r.last)
+	case r.ctx.Err() != nil && r.told:
+		return fmt.Errorf("%w while another owner has the lock", engine.ContextError(r.ctx))
 	case r.ctx.Err() != nil:
 		return engine.ContextError(r.ctx)
 	case r.told:
@@ -183,8 +185,15 @@ func (r *race) pause(res outcome, taken bool) bool {
 	var wake chan struct{}
 	if taken {
 		d, wake = r.shortest(res), r.wake
+		var deaf []error
 		for _, b := range res.taken {
-			_ = b.Listen(r.wake) // where messages are refused the timer has to do
+			if err := b.Listen(r.wake); err != nil {
+				deaf = append(deaf, fmt.Errorf("member %q: %w", b.Lock.Name(), err))
+			}
+		}
+		if len(deaf) > len(r.runners)-r.red.quorum { // otherwise the timer has to do where messages are refused
+			r.told, r.last = false, errors.Join(deaf...)
+			return false
 		}
 	}
 	timer := time.NewTimer(min(d, longestPause))

@@ -25,6 +25,8 @@ type try struct {
 	cancel  func()
 	unbound func() bool // ends what waits for the limit
 
+	asked []*one
+
 	mu      sync.Mutex
 	won     []*engine.Bid
 	taken   []*engine.Bid
@@ -70,6 +72,7 @@ func (r *race) try() outcome {
 			t.lit++
 		}
 	}
+	t.asked = free
 	t.unbound = context.AfterFunc(t.bounded, func() {
 		for _, f := range free {
 			t.heard(f)
@@ -101,6 +104,7 @@ type one struct {
 	dark  bool
 	call  *script.Call // that was started; nil: it is asked by a goroutine of its own
 	heard bool         // guarded by try.mu
+	clear bool         // whether it was acquired; guarded by try.mu
 }
 
 // ask asks one member. Mostly nothing has to be waited for before, and the answer is heard
@@ -171,6 +175,10 @@ func (t *try) note(f *one, busy bool, err error) {
 		t.errs = append(t.errs, err)
 	}
 	last, h := t.left == 0, t.hold
+	f.clear = engine.ClassOf(err) != script.Unknown
+	if t.over && h != nil && f.clear && !won {
+		h.isClear(f.bid.Lock)
+	}
 	if !late {
 		f.mu.Unlock() // before anybody sees that it has answered: then the next try may ask it
 	}
@@ -231,6 +239,7 @@ func (t *try) finish() {
 	valid := t.r.lease - time.Since(t.start) - drift(t.r.lease)
 	if len(t.won) >= red.quorum && valid > 0 {
 		t.hold = newHold(&red.group, t.inOrder(), red.quorum)
+		t.hold.owes(t.unclear(), time.Now().Add(t.r.lease))
 		return
 	}
 	t.stale = len(t.won) >= red.quorum
@@ -251,6 +260,17 @@ func (t *try) finish() {
 	for _, b := range t.won {
 		b.Drop() // its owner is used up
 	}
+}
+
+// unclear are the members that may have been acquired by this try or the one before, though they did
+// not say so.
+func (t *try) unclear() (members []*engine.Lock) {
+	for _, runner := range t.r.runners {
+		if !slices.ContainsFunc(t.asked, func(f *one) bool { return f.runner == runner && f.clear }) {
+			members = append(members, runner.bid.Lock)
+		}
+	}
+	return members
 }
 
 // inOrder are the holds that were won in the order of the members, but first those of
@@ -281,7 +301,10 @@ func (o outcome) err(r *race) error {
 		errs = append(errs, fmt.Errorf("%d did not answer in time", o.silent))
 	}
 	if o.stale {
-		errs = append(errs, engine.ErrLate)
+		return fmt.Errorf("holdfast: %d of %d servers said yes, but too late for the lease: %w", o.won, n, engine.ErrLate)
+	}
+	if len(errs) == 0 {
+		return fmt.Errorf("holdfast: %d of %d servers answered, %d with yes, a majority is needed", answered, n, o.won)
 	}
 	return fmt.Errorf("holdfast: %d of %d servers answered, %d with yes, a majority is needed: %w", answered, n, o.won, errors.Join(errs...))
 }

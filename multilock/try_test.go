@@ -14,14 +14,17 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/holdfast-go/holdfast/internal/engine"
+	"github.com/holdfast-go/holdfast/internal/redistest"
 	"github.com/holdfast-go/holdfast/internal/script"
 	"github.com/holdfast-go/holdfast/locking"
 	"github.com/holdfast-go/holdfast/rlock"
 )
 
 // oneLeft is a try of three in which this member has not answered yet. Its server is not asked.
-func oneLeft(t *testing.T) (*try, *one) {
-	rdb := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
+func oneLeft(t *testing.T) (*try, *one) { return oneLeftAt(t, "127.0.0.1:1") }
+
+func oneLeftAt(t *testing.T, addr string) (*try, *one) {
+	rdb := redis.NewClient(&redis.Options{Addr: addr})
 	e := engine.New(engine.Config{
 		Redis: rdb, Program: script.NewProgram(rlock.Verbs()...), ID: "client", FirstOwner: 1, Watchdog: time.Minute,
 		Retry: func() backoff.BackOff { return &backoff.StopBackOff{} }, Logger: slog.New(slog.DiscardHandler),
@@ -77,6 +80,36 @@ func TestALateMemberTellsOfTheEndUnderNoMutex(t *testing.T) {
 	if locked.Load() {
 		t.Error("the end is told under the try's mutex")
 	}
+}
+
+// A multi lock gives back what it was elected for. A late member that has joined that a moment ago goes with it,
+// though its try has not let go of it yet.
+func TestALateMemberIsGivenBackWithItsHold(t *testing.T) {
+	server := redistest.Start(t)
+	x, f := oneLeftAt(t, server.Addr())
+	if err := f.bid.Prepare(); err != nil {
+		t.Fatal(err)
+	}
+	if busy, err := engine.Ask([]*engine.Bid{f.bid}); busy != nil || err != nil {
+		t.Fatal(busy, err)
+	}
+	h := newHold(&group{name: "red(orders, orders, orders)"}, []engine.Held{&lapsing{}, &lapsing{}}, 2)
+	h.members = append(h.members, f.bid.Won())
+	x.r.runners = []*runner{f.runner}
+	a := &acquisition{races: []*race{x.r}, single: true}
+	done := make(chan struct{})
+	go func() {
+		a.giveBack([]*hold{h})
+		close(done)
+	}()
+	select {
+	case <-done:
+		t.Error("it is left in the hold that is given back")
+	case <-time.After(50 * time.Millisecond):
+	}
+	f.mu.Unlock()
+	<-done
+	redistest.Eventually(t, 5*time.Second, "it is released", func() bool { return server.Do(context.Background(), "EXISTS", "orders").Val() == int64(0) })
 }
 
 // Only who is silent is dark: not who said no or answered late, and not who was not asked.

@@ -19,6 +19,9 @@ var (
 	ErrLate   = errLate
 )
 
+// AttemptLimit bounds the wait for one answer.
+const AttemptLimit = attemptLimit
+
 // A Bid is one lock's part in the acquisition of several. It asks without waiting, together
 // with others (Ask), and waits by itself when it is told to. It is used by one goroutine
 // at a time.
