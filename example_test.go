@@ -213,6 +213,29 @@ func ExampleClient_RedLock() {
 	// <nil>
 }
 
+// A lock on five servers, and one on the first of them alone, together.
+func ExampleClient_MultiLock_quorum() {
+	ctx := context.Background()
+	var clients []*holdfast.Client
+	var members []holdfast.Lock
+	for range 5 {
+		client, stop := start() // one for each server
+		defer stop()
+		clients = append(clients, client)
+		members = append(members, client.RLock("orders"))
+	}
+	both := clients[0].MultiLock(clients[0].RLock("report"), clients[0].RedLock(members...))
+
+	err := both.Do(ctx, func(context.Context) error {
+		fmt.Println("the report is ours, and a majority of the orders")
+		return nil
+	})
+	fmt.Println(both.Name(), err)
+	// Output:
+	// the report is ours, and a majority of the orders
+	// multi(report, red(orders, orders, orders, orders, orders)) <nil>
+}
+
 func ExampleLock_do() {
 	ctx := context.Background()
 	client, stop := start()

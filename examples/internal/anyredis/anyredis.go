@@ -4,8 +4,10 @@
 package anyredis
 
 import (
+	"context"
 	"log"
 	"os"
+	"time"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
@@ -20,6 +22,11 @@ func Open() (rdb redis.UniversalClient, done func()) {
 			log.Fatal("REDIS_URL is no Redis URL, as redis://user:password@host:6379/0 is") // err may repeat the password
 		}
 		client := redis.NewClient(options)
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := client.Ping(ctx).Err(); err != nil {
+			log.Fatalf("the Redis at %s that REDIS_URL names does not answer: %v", options.Addr, err)
+		}
 		return client, func() { _ = client.Close() }
 	}
 	s := start()
