@@ -234,7 +234,7 @@ func (s *stage) see(l look) {
 		}
 		return
 	}
-	if l.ttl > before.ttl && s.act.renewals {
+	if l.ttl > before.ttl+s.lease/10 && s.act.renewals { // less is what a look takes, one name after the other
 		s.sums.renewals++
 		s.say("the watchdog renews %s's lease: %s were left, now %s", v.worker, seconds(before.ttl), seconds(l.ttl))
 	}
