@@ -239,7 +239,7 @@ func (a *analysis) register() {
 		}
 		me, other := a.byID[e.Hold], a.byID[e.What]
 		switch {
-		case me == nil || me.lost != 0 && me.lost <= e.Time:
+		case me == nil || e.Err != "" || me.lost != 0 && me.lost <= e.Time: // it says so itself
 			a.figures.LateEntries++
 		case other == nil || other.lost != 0 || other.noisy:
 			a.figures.LateHolders++ // it stays until it leaves, or for ever if it died

@@ -198,6 +198,12 @@ func TestSomebodyInTheRegisterIsFound(t *testing.T) {
 	s.hold("y", 30, 31, 35, 36)
 	s.events = append(s.events, event{Kind: kindClash, Lock: "a", Hold: "y", What: "x", Call: 32 * ms, Time: 33 * ms})
 	s.want(t, checkRegister)
+	for i := range s.events {
+		if s.events[i].Kind == kindClash {
+			s.events[i].Err = "lost" // it knew already
+		}
+	}
+	s.want(t)
 }
 
 func TestAWaiterWhoIsOvertakenIsFound(t *testing.T) {

@@ -94,7 +94,11 @@ func (h *guarded) enter() bool {
 	}
 	held := h.held()
 	if inside != "" {
-		h.note(event{Kind: kindClash, Call: call, What: inside, Trust: h.trust})
+		clash := event{Kind: kindClash, Call: call, What: inside, Trust: h.trust}
+		if !held {
+			clash.Err = "lost"
+		}
+		h.note(clash)
 	}
 	return held
 }
