@@ -181,10 +181,11 @@ func TestASubscriptionThatFellSilentWhileItsProcessStood(t *testing.T) {
 	for _, stopped := range []bool{true, false} {
 		var s script
 		s.hold("x", 1, 2, 20, 21)
-		s.hold("y", 10, 900, 910, 911)
-		s.events = append(s.events, event{Kind: kindFault, What: "all subscriptions half-open", Call: 15 * ms, Time: 15 * ms, Tail: 450 * ms})
+		s.hold("y", 5990, 6000, 6010, 6011)
+		s.events[len(s.events)-3].Call = 10 * ms // that long it waited
+		s.events = append(s.events, event{Kind: kindFault, What: "all subscriptions half-open", Call: 15 * ms, Time: 15 * ms, Tail: int64(tailSilent)})
 		if stopped {
-			s.events = append(s.events, event{Kind: kindFault, What: "worker stopped", Worker: "w0", Call: 10 * ms, Time: 300 * ms, Tail: 10 * ms})
+			s.events = append(s.events, event{Kind: kindFault, What: "worker stopped", Worker: "w0", Call: 10 * ms, Time: 2500 * ms, Tail: 10 * ms})
 			s.want(t)
 		} else {
 			s.want(t, checkStall)

@@ -55,12 +55,12 @@ func (a *analysis) explanations() (everybody []span, ofLock, ofWorker map[string
 			everybody = append(everybody, s)
 		}
 	}
-	for _, stop := range a.faults { // what lies in a process's buffers is news to it when it goes on
+	for _, stop := range a.faults { // what lies in a process's buffers is news to it when it goes on, and silence begins then
 		if stop.What != "worker stopped" {
 			continue
 		}
 		for _, f := range a.faults {
-			if f.Lock == "" && f.What != stop.What && (f.Worker == "" || f.Worker == stop.Worker) && f.Call < stop.Time && f.Time+f.Tail > stop.Call {
+			if f.Lock == "" && time.Duration(f.Tail) >= tailSilent && (f.Worker == "" || f.Worker == stop.Worker) && f.Call < stop.Time && f.Time+f.Tail > stop.Call {
 				ofWorker[stop.Worker] = append(ofWorker[stop.Worker], span{stop.Time, stop.Time + f.Tail})
 			}
 		}
@@ -72,7 +72,7 @@ func (a *analysis) explanations() (everybody []span, ofLock, ofWorker map[string
 			}
 			for _, f := range a.faults {
 				if f.Worker == op.Worker && f.Lock == "" && f.Call < op.Time && f.Time > op.Call {
-					ofLock[lock] = append(ofLock[lock], span{op.Call, min(f.Time+f.Tail, op.Time+op.Lease+50*ms)})
+					ofLock[lock] = append(ofLock[lock], span{op.Call, min(f.Time+min(f.Tail, int64(tailPause)), op.Time+op.Lease+50*ms)})
 				}
 			}
 		}
