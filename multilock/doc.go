@@ -60,7 +60,8 @@
 // certain to get it in the end, as with every quorum lock: of many that try without waiting, none may. While a majority
 // of its servers is silent each try holds the others for the short limit, up to half a second, in
 // vain; who wants only those has to wait for that long. A hold with
-// a lease starts it anew for all at the end, and the quorum lock's validity is checked before that.
+// a lease starts it anew for all at the end, for which a server that is silent is waited for up to 3 seconds, and the
+// quorum lock's validity is checked before that.
 //
 // What is not known is undone: a member whose answer was lost is released in the background
 // until that is confirmed, or one lease is over. Unlock tries every member, and joins the

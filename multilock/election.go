@@ -51,21 +51,22 @@ func (a *acquisition) elect() (elected []*hold, again bool, err error) {
 			elected = append(elected, res.hold)
 			continue
 		}
+		cut := a.wait.Err() != nil // then it tells less than what was before
 		a.giveBack(elected)
 		if res.refused != nil {
-			return nil, false, r.named(res.refused)
+			return nil, false, a.over(r.named(res.refused))
 		}
-		again := r.again(res)
+		again = r.again(res)
 		switch {
 		case r.told:
 			a.told, a.last = true, nil
-		case a.wait.Err() == nil || !a.told: // one that the end of the wait cut short tells less than what was before
-			a.told, a.last = false, r.named(r.last)
+		case !cut || !a.told:
+			a.last = r.named(r.last)
 		}
 		if !again {
-			return nil, false, a.over(nil)
+			err = a.over(nil)
 		}
-		return nil, true, nil
+		return nil, again, err
 	}
 	return elected, false, nil
 }

@@ -123,6 +123,7 @@ func TestAMultiLockWithoutAMajority(t *testing.T) {
 		_, err := p.withPlain().TryLock(within(t), wait, 0)
 		p.unavailable(err)
 		says(t, "TryLock", err, `member "red(orders, orders, orders)"`)
+		redistest.Eventually(t, time.Second, "the other member is given back", func() bool { return keysOf(t, p.servers[0], "plain") == 0 })
 	}
 	p.dark(false, 1, 2)
 	redistest.Eventually(t, 5*time.Second, "nothing is left", func() bool { return p.keys() == 0 && keysOf(t, p.servers[0], "plain") == 0 })

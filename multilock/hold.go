@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/holdfast-go/holdfast/internal/engine"
+	"github.com/holdfast-go/holdfast/internal/script"
 	"github.com/holdfast-go/holdfast/locking"
 	"github.com/holdfast-go/holdfast/tracing"
 )
@@ -19,21 +20,21 @@ type hold struct {
 	group *group
 	need  int
 
-	mu        sync.Mutex
-	members   []engine.Held  // those that live; a quorum lock's come and go
-	closed    []engine.Held  // those whose client was closed: Unlock still releases them
-	owed      []*engine.Lock // of a quorum lock: may have been acquired without an answer, and are being taken back
-	owedUntil time.Time      // when they have run out at the latest
-	owner     string         // of the first one there was
-	count     int
-	life      engine.Life
-	leaving   bool          // Unlock is under way: it says how it ends
-	lost      error         // the last loss of a member that did not end the hold
-	unlocked  chan struct{} // made by the first Unlock, closed when that is over
-	span      tracing.Hold
-	ended     func()      // told of the end
-	onEnd     func(error) // see OnEnd
-	kept      bool        // a keeper looks after it
+	mu       sync.Mutex
+	members  []engine.Held              // those that live; a quorum lock's come and go
+	closed   []engine.Held              // those whose client was closed: Unlock still releases them
+	debts    map[*engine.Lock]time.Time // a quorum lock's that are no members, but may be in Redis until then at most
+	lease    time.Duration              // the longest that a member may have
+	owner    string                     // of the first one there was
+	count    int
+	life     engine.Life
+	leaving  bool          // Unlock is under way: it says how it ends
+	lost     error         // the last loss of a member that did not end the hold
+	unlocked chan struct{} // made by the first Unlock, closed when that is over
+	span     tracing.Hold
+	ended    func()      // told of the end
+	onEnd    func(error) // see OnEnd
+	kept     bool        // a keeper looks after it
 }
 
 var _ locking.Hold = (*hold)(nil)
@@ -64,8 +65,11 @@ func (h *hold) memberEnded(m engine.Held, cause error) {
 	for i, member := range h.members {
 		if member == m {
 			h.members = append(h.members[:i:i], h.members[i+1:]...)
-			if errors.Is(cause, locking.ErrClosed) || errors.Is(cause, locking.ErrLost) && hasClosed(m) {
+			if errors.Is(cause, locking.ErrClosed) || hasClosed(m) {
 				h.closed = append(h.closed, m)
+			}
+			if j := slices.IndexFunc(h.group.given, func(l *engine.Lock) bool { return l.Owns(m) }); j >= 0 && errors.Is(cause, locking.ErrLost) {
+				h.note(h.group.given[j], time.Now().Add(h.lease)) // gone, or not heard of any more
 			}
 			break
 		}
@@ -199,6 +203,9 @@ func (h *hold) extend(ctx context.Context, lease time.Duration) error {
 	if err := h.Err(); err != nil {
 		return err
 	}
+	h.mu.Lock()
+	h.lease = max(h.lease, lease)
+	h.mu.Unlock()
 	members := h.living()
 	errs := make(chan error, len(members))
 	for _, m := range members {
@@ -208,6 +215,9 @@ func (h *hold) extend(ctx context.Context, lease time.Duration) error {
 	for range members {
 		if err := <-errs; err != nil {
 			refused = append(refused, err)
+			if h.need == len(members) && engine.ClassOf(err) == script.Refused {
+				break // whatever the others say
+			}
 		} else if extended++; extended >= h.need && h.need < len(members) {
 			return h.Err()
 		}
@@ -259,10 +269,7 @@ func (h *hold) Unlock(ctx context.Context) error {
 
 func (h *hold) unlock(ctx context.Context, lost error) error {
 	h.mu.Lock()
-	living, closed, owed := slices.Clone(h.members), slices.Clone(h.closed), len(h.owed)
-	if time.Now().After(h.owedUntil) {
-		owed = 0
-	}
+	living, closed, owed := slices.Clone(h.members), slices.Clone(h.closed), h.owed()
 	h.mu.Unlock()
 	if errors.Is(lost, locking.ErrLost) {
 		unlockAll(ctx, closed, len(closed), len(closed)) // the others were released when the hold ended

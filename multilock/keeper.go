@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/holdfast-go/holdfast/internal/engine"
+	"github.com/holdfast-go/holdfast/internal/script"
 	"github.com/holdfast-go/holdfast/locking"
 )
 
@@ -96,7 +97,11 @@ func (k *keeper) fetch(h *hold, m *engine.Lock) {
 	if b.Prepare() != nil {
 		return
 	}
-	if busy, err := engine.Ask([]*engine.Bid{b}); busy == nil && err == nil && !h.join(m, b.Won()) {
+	busy, err := engine.Ask([]*engine.Bid{b})
+	switch {
+	case engine.ClassOf(err) == script.Unknown:
+		h.owe(m)
+	case busy == nil && err == nil && !h.join(m, b.Won()):
 		b.Drop()
 	}
 }
@@ -113,7 +118,7 @@ func (h *hold) join(l *engine.Lock, m engine.Held) bool {
 	ok := h.life.Err == nil && !h.leaving && !slices.ContainsFunc(h.members, l.Owns)
 	if ok {
 		h.members = append(h.members, m)
-		h.clear(l)
+		delete(h.debts, l)
 	}
 	h.mu.Unlock()
 	if ok {
@@ -122,22 +127,34 @@ func (h *hold) join(l *engine.Lock, m engine.Held) bool {
 	return ok
 }
 
-// owes notes which members may have been acquired without an answer. What comes of them is taken
-// back, and they have run out at the latest at that time.
-func (h *hold) owes(members []*engine.Lock, until time.Time) {
+// owe notes that a member may have been acquired without an answer, or may be there after its time
+// was over. What comes of it is taken back, or has run out a lease later.
+func (h *hold) owe(l *engine.Lock) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.owed, h.owedUntil = members, until
+	h.note(l, time.Now().Add(h.lease))
 }
 
-// isClear notes that one of those has answered that it was not acquired.
-func (h *hold) isClear(l *engine.Lock) {
+func (h *hold) oweUntil(l *engine.Lock, until time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.clear(l)
+	h.note(l, until)
 }
 
-// clear takes a member out of those that are owed. Under h.mu.
-func (h *hold) clear(l *engine.Lock) {
-	h.owed = slices.DeleteFunc(h.owed, func(m *engine.Lock) bool { return m == l })
+// note is oweUntil under h.mu.
+func (h *hold) note(l *engine.Lock, until time.Time) {
+	if h.debts == nil {
+		h.debts = map[*engine.Lock]time.Time{}
+	}
+	h.debts[l] = until
+}
+
+// owed counts those that may still be there. Under h.mu.
+func (h *hold) owed() (n int) {
+	for _, until := range h.debts {
+		if time.Now().Before(until) {
+			n++
+		}
+	}
+	return n
 }

@@ -77,7 +77,7 @@ type acquisition struct {
 	single bool
 	later  bool  // not the first try
 	told   bool  // that somebody else has one of them
-	last   error // otherwise what the last election came to
+	last   error // what went wrong since
 }
 
 // run asks for all; if there are quorum locks too, for these once the others are won. Without a majority of one
@@ -89,18 +89,24 @@ func (a *acquisition) run() (*hold, error) {
 			return nil, err
 		}
 		elected, again, err := a.elect()
-		if err == nil && !again {
-			var h *hold
-			if h, err = a.hold(elected); h != nil {
-				return h, nil
-			}
-			a.told, a.last = false, err
-			again = errors.Is(err, engine.ErrSilent) && !a.single && a.all[0].Pause(retries)
+		if err != nil {
+			return nil, err
 		}
 		if !again {
-			return nil, a.over(err)
+			h, err := a.hold(elected)
+			switch {
+			case h != nil:
+				return h, nil
+			case !errors.Is(err, engine.ErrSilent):
+				return nil, a.over(err)
+			}
+			a.last = err
+			if a.single || !a.all[0].Pause(a.wait, retries) {
+				return nil, a.over(nil)
+			}
 		}
 		a.later = true
+		a.span.Event(tracing.EventRetry)
 	}
 }
 
@@ -114,6 +120,9 @@ func (a *acquisition) run() (*hold, error) {
 // succeed.
 func (a *acquisition) win() error {
 	if len(a.bids) == 0 {
+		if a.wait.Err() != nil {
+			return a.over(nil)
+		}
 		return nil
 	}
 	var waiting *engine.Bid // for its turn
@@ -160,7 +169,7 @@ func (a *acquisition) win() error {
 			waiting.StopWaiting() // another server is silent: nobody stands still behind us for that
 			waiting = nil
 		}
-		if !a.bids[0].Pause(retries) {
+		if !a.bids[0].Pause(a.wait, retries) {
 			return a.over(err)
 		}
 		a.span.Event(tracing.EventRetry)
@@ -187,7 +196,7 @@ func (a *acquisition) hold(elected []*hold) (*hold, error) {
 	case errors.Is(err, locking.ErrLost):
 		err = engine.ErrLate // the first ones had run out before the last were there
 	case limited.Err() != nil:
-		err = engine.ErrSilent
+		err = fmt.Errorf("%w: %v", engine.ErrSilent, err) // whose end of a context is not the caller's
 	}
 	return nil, err
 }

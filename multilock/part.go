@@ -48,7 +48,7 @@ func (h *hold) Drop() {
 	h.finish()
 }
 
-// forgo ends a hold whose members are released by somebody else.
+// forgo ends the hold. Its members are still to be released.
 func (h *hold) forgo() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

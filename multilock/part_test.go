@@ -3,6 +3,8 @@ package multilock_test
 import (
 	"context"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -118,6 +120,7 @@ func TestALeaseThatCannotBeStartedAnew(t *testing.T) {
 		case <-time.After(8 * time.Second):
 			t.Fatal("TryLock waits for the end of the lease")
 		}
+		redistest.Eventually(t, 5*time.Second, "everything is given back", func() bool { return p.keys() == 0 && keysOf(t, p.servers[0], "plain") == 0 })
 	}
 	close(hangs)
 	p.slowed(0, "rlock.renew", faultproxy.Pass)
@@ -141,26 +144,6 @@ func TestUnlockOfALostPartReleasesTheMemberOfAClosedClient(t *testing.T) {
 	want(t, "Extend", h.Extend(within(t), time.Minute), holdfast.ErrLost)
 	want(t, "Unlock", h.Unlock(within(t)), holdfast.ErrLost)
 	redistest.Eventually(t, 2*time.Second, "nothing is left", func() bool { return p.keys() == 0 })
-}
-
-// A member that was acquired without an answer is not free of the hold: with it and one that cannot be released
-// a majority may have the lock.
-func TestUnlockWhileAMajorityMayHaveIt(t *testing.T) {
-	t.Parallel()
-	p := newParliament(t, 3)
-	hangs := make(chan struct{})
-	p.slowed(0, "orders", faultproxy.Gate(hangs)) // executed, no answer
-	h := lock(t, p.lock)
-	p.dark(true, 0)
-	p.slowed(2, "rlock.release", faultproxy.GateRequest(hangs))
-	err := h.Unlock(within(t))
-	says(t, "Unlock", err, `unlock "orders"`)
-	if n := p.keys(); n != 2 {
-		t.Errorf("%d servers have the lock, want two: otherwise this shows nothing", n)
-	}
-	close(hangs)
-	p.dark(false, 0)
-	redistest.Eventually(t, 5*time.Second, "they are released in the background", func() bool { return p.keys() == 0 })
 }
 
 // Who may not listen to the channels of a majority is told, as with one lock.
@@ -189,6 +172,116 @@ func TestTheEndOfCtxWhileAQuorumLockIsTaken(t *testing.T) {
 		_, err := l.Lock(ctx)
 		cancel()
 		says(t, "Lock", err, "context deadline exceeded while another owner has the lock")
+		if n := strings.Count(err.Error(), "context deadline exceeded"); n != 1 {
+			t.Errorf("%v: says it %d times", err, n)
+		}
 	}
 	unlock(t, other)
+}
+
+// A server that is silent while the lease is started anew: the call goes on when it answers, also where there are only quorum locks.
+func TestALeaseIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	p := newParliament(t, 3)
+	for _, l := range []holdfast.Lock{p.withPlain(), p.clients[0].MultiLock(p.lock)} {
+		hangs := make(chan struct{})
+		for i := range p.proxies {
+			p.slowed(i, "rlock.renew", faultproxy.GateRequest(hangs))
+		}
+		time.AfterFunc(5*time.Second, func() {
+			for i := range p.proxies {
+				p.slowed(i, "rlock.renew", faultproxy.Pass)
+			}
+			close(hangs)
+		})
+		h, err := l.Lock(within(t), holdfast.WithLease(20*time.Second))
+		want(t, "Lock of "+l.Name(), err, nil)
+		if h != nil {
+			unlock(t, h)
+		}
+	}
+}
+
+// Somebody had another member; then the quorum lock's servers are silent. The end of ctx in the pause after that speaks of them.
+func TestAPauseThatEndsIsNoElection(t *testing.T) {
+	t.Parallel()
+	p := newParliament(t, 3)
+	for range 3 {
+		other := lock(t, client(t, p.servers[0].Addr()).RLock("plain"))
+		hangs := make(chan struct{})
+		got := make(chan error, 1)
+		ctx, cancel := context.WithCancel(context.Background())
+		go func() {
+			_, err := p.withPlain().Lock(ctx)
+			got <- err
+		}()
+		redistest.Eventually(t, 5*time.Second, "it waits", func() bool { return p.listened(0) })
+		for _, i := range []int{1, 2} {
+			p.slowed(i, "orders", faultproxy.GateRequest(hangs))
+		}
+		unlock(t, other)
+		redistest.Eventually(t, 5*time.Second, "it has plain", func() bool { return keysOf(t, p.servers[0], "plain") == 1 })
+		redistest.Eventually(t, 5*time.Second, "it gave plain back", func() bool { return keysOf(t, p.servers[0], "plain") == 0 })
+		cancel()
+		err := <-got
+		if strings.Contains(err.Error(), "another owner") {
+			t.Errorf("got %v, but its servers were silent", err)
+		}
+		close(hangs)
+		for i := range p.proxies {
+			p.slowed(i, "orders", faultproxy.Pass)
+		}
+	}
+}
+
+// A minority's client has closed, then another member of the multi lock is lost: Unlock releases both.
+func TestALossBesideAClosedMinority(t *testing.T) {
+	t.Parallel()
+	p := newParliament(t, 3)
+	h := lock(t, p.withPlain())
+	redistest.Eventually(t, time.Second, "all have joined", func() bool { return p.keys() == 3 })
+	if err := p.clients[1].Close(); err != nil {
+		t.Fatal(err)
+	}
+	want(t, "Err with two of three", h.Err(), nil)
+	p.servers[0].Do(within(t), "DEL", "plain")
+	want(t, "Extend", h.Extend(within(t), time.Minute), holdfast.ErrLost)
+	want(t, "Unlock", h.Unlock(within(t)), holdfast.ErrLost)
+	redistest.Eventually(t, 2*time.Second, "nothing is left", func() bool { return p.keys() == 0 })
+}
+
+// Somebody had another member; the wait ends while the lease is started anew.
+func TestTheWaitEndsWhileALeaseIsStartedAnew(t *testing.T) {
+	t.Parallel()
+	p := newParliament(t, 3)
+	other := lock(t, client(t, p.servers[0].Addr()).RLock("plain"))
+	hangs := make(chan struct{})
+	p.slowed(0, "rlock.renew", faultproxy.GateRequest(hangs))
+	got := make(chan error, 1)
+	go func() {
+		_, err := p.withPlain().TryLock(within(t), 1500*time.Millisecond, 20*time.Second)
+		got <- err
+	}()
+	redistest.Eventually(t, time.Second, "it waits", func() bool { return p.listened(0) })
+	time.Sleep(time.Second)
+	unlock(t, other)
+	err := <-got
+	want(t, "TryLock", err, holdfast.ErrNotAcquired)
+	close(hangs)
+}
+
+// What Redis says to a lease that is to start anew is told.
+func TestWhatRedisSaysWhileALeaseIsStartedAnew(t *testing.T) {
+	t.Parallel()
+	p := newParliament(t, 3)
+	var replica atomic.Bool
+	p.proxies[0].Decide(func(cmd faultproxy.Command) faultproxy.Decision {
+		if slices.Contains(cmd.Args, "rlock.renew") && replica.CompareAndSwap(false, true) {
+			p.servers[0].Do(context.Background(), "REPLICAOF", "127.0.0.1", "1")
+		}
+		return faultproxy.Pass
+	})
+	_, err := p.withPlain().TryLock(within(t), 0, 20*time.Second)
+	says(t, "TryLock", err, `"plain"`, "READONLY")
+	p.servers[0].Do(context.Background(), "REPLICAOF", "NO", "ONE")
 }

@@ -62,6 +62,7 @@ func (l *Red) newRace(ctx, wait context.Context, ask locking.Acquire, bids []*en
 	r := &race{red: l, ask: ask, ctx: ctx, wait: wait, lease: shortestLease(bids), single: ask.Bounded && ask.Wait == 0, wake: make(chan struct{}, 1)}
 	r.over.Store(1)
 	for _, b := range bids {
+		r.longest = max(r.longest, b.Lease())
 		r.runners = append(r.runners, &runner{bid: b})
 	}
 	return r
@@ -74,7 +75,8 @@ type race struct {
 	ask     locking.Acquire
 	ctx     context.Context // the caller's
 	wait    context.Context
-	lease   time.Duration
+	lease   time.Duration // the shortest of the members'
+	longest time.Duration // the longest
 	span    tracing.Acquire
 	single  bool
 	runners []*runner
@@ -98,6 +100,8 @@ func (r *race) leave() {
 type runner struct {
 	bid *engine.Bid
 	mu  sync.Mutex // held from when a try asks the member until its answer, or the limit, is dealt with
+
+	stray atomic.Int64 // until when (Unix time, ns) what a try without an answer may have acquired is there at most
 }
 
 // shortestLease is what all members have: without one of the caller's, each client has its own.

@@ -104,7 +104,7 @@ type one struct {
 	dark  bool
 	call  *script.Call // that was started; nil: it is asked by a goroutine of its own
 	heard bool         // guarded by try.mu
-	clear bool         // whether it was acquired; guarded by try.mu
+	known bool         // whether it was acquired; guarded by try.mu
 }
 
 // ask asks one member. Mostly nothing has to be waited for before, and the answer is heard
@@ -175,9 +175,11 @@ func (t *try) note(f *one, busy bool, err error) {
 		t.errs = append(t.errs, err)
 	}
 	last, h := t.left == 0, t.hold
-	f.clear = engine.ClassOf(err) != script.Unknown
-	if t.over && h != nil && f.clear && !won {
-		h.isClear(f.bid.Lock)
+	if f.known = engine.ClassOf(err) != script.Unknown; !f.known {
+		f.stray.Store(time.Now().Add(t.r.longest).UnixNano())
+		if h != nil {
+			h.owe(f.bid.Lock)
+		}
 	}
 	if !late {
 		f.mu.Unlock() // before anybody sees that it has answered: then the next try may ask it
@@ -239,7 +241,7 @@ func (t *try) finish() {
 	valid := t.r.lease - time.Since(t.start) - drift(t.r.lease)
 	if len(t.won) >= red.quorum && valid > 0 {
 		t.hold = newHold(&red.group, t.inOrder(), red.quorum)
-		t.hold.owes(t.unclear(), time.Now().Add(t.r.lease))
+		t.owe()
 		return
 	}
 	t.stale = len(t.won) >= red.quorum
@@ -262,15 +264,19 @@ func (t *try) finish() {
 	}
 }
 
-// unclear are the members that may have been acquired by this try or the one before, though they did
-// not say so.
-func (t *try) unclear() (members []*engine.Lock) {
+// owe has the hold know which members may have been acquired by this try or one before, though they did
+// not say so. What comes of them is taken back, or runs out.
+func (t *try) owe() {
+	t.hold.lease = t.r.longest
 	for _, runner := range t.r.runners {
-		if !slices.ContainsFunc(t.asked, func(f *one) bool { return f.runner == runner && f.clear }) {
-			members = append(members, runner.bid.Lock)
+		i := slices.IndexFunc(t.asked, func(f *one) bool { return f.runner == runner })
+		switch stray := time.Unix(0, runner.stray.Load()); {
+		case i < 0 || !t.asked[i].known:
+			t.hold.owe(runner.bid.Lock)
+		case runner.bid.Won() == nil && time.Now().Before(stray):
+			t.hold.oweUntil(runner.bid.Lock, stray)
 		}
 	}
-	return members
 }
 
 // inOrder are the holds that were won in the order of the members, but first those of
@@ -298,7 +304,7 @@ func (o outcome) err(r *race) error {
 		}
 	}
 	if o.silent > 0 {
-		errs = append(errs, fmt.Errorf("%d did not answer in time", o.silent))
+		errs = append(errs, unanswered(o.silent))
 	}
 	if o.stale {
 		return fmt.Errorf("holdfast: %d of %d servers said yes, but too late for the lease: %w", o.won, n, engine.ErrLate)
@@ -308,6 +314,12 @@ func (o outcome) err(r *race) error {
 	}
 	return fmt.Errorf("holdfast: %d of %d servers answered, %d with yes, a majority is needed: %w", answered, n, o.won, errors.Join(errs...))
 }
+
+// unanswered is a number of servers that were silent.
+type unanswered int
+
+func (n unanswered) Error() string        { return fmt.Sprintf("%d did not answer in time", int(n)) }
+func (n unanswered) Is(target error) bool { return target == engine.ErrSilent }
 
 // spoke tells whether an error is what Redis said, or what it said came too late; otherwise it
 // was silent.

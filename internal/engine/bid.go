@@ -19,7 +19,7 @@ var (
 	ErrLate   = errLate
 )
 
-// AttemptLimit bounds the wait for one answer.
+// AttemptLimit bounds the wait for what mostly takes one answer.
 const AttemptLimit = attemptLimit
 
 // A Bid is one lock's part in the acquisition of several. It asks without waiting, together
@@ -117,8 +117,10 @@ func (b *Bid) Told() time.Duration { return time.Until(until(b.until)) }
 // Over tells why the waiting ended without the lock, see attempt.over.
 func (b *Bid) Over(told bool, refusal error) error { return b.a.over(told, refusal) }
 
-// Pause waits before asking again after an error; false when the waiting is over.
-func (b *Bid) Pause(r *Retries) bool { return b.a.engine.pause(b.a.wait, r, b.a.engine.closed) }
+// Pause waits before asking again after an error; false when wait is over.
+func (b *Bid) Pause(wait context.Context, r *Retries) bool {
+	return b.a.engine.pause(wait, r, b.a.engine.closed)
+}
 
 // Retries are the pauses after errors of one call.
 func (b *Bid) Retries() *Retries { return b.a.engine.retries() }
