@@ -95,8 +95,11 @@ func TestNothingIsHeldWhileAQuorumLockIsBusy(t *testing.T) {
 	plain := client(t, p.servers[0].Addr()).RLock("plain")
 	h := lock(t, plain)
 	unlock(t, other)
-	time.Sleep(50 * time.Millisecond) // it is woken, finds the plain lock taken, and waits for that
-	if n := p.keys(); n > 1 {
+	redistest.Eventually(t, 5*time.Second, "it waits for the plain lock", func() bool {
+		channels, _ := p.servers[0].Do(ctx, "PUBSUB", "CHANNELS", "redisson_lock__channel:{plain}").Val().([]any)
+		return len(channels) > 0
+	})
+	if n := p.keys(); n > 0 {
 		t.Errorf("%d servers have the quorum lock while the plain lock is waited for", n)
 	}
 	unlock(t, h)
@@ -214,7 +217,7 @@ func TestOverlappingSetsWithQuorumLocksMakeProgress(t *testing.T) {
 							t.Errorf("two are inside of %s", locks[n].Name())
 						}
 					}
-					time.Sleep(time.Millisecond)
+					time.Sleep(time.Millisecond) // its work
 					for _, n := range set {
 						inside[n].Add(-1)
 					}

@@ -69,7 +69,7 @@ func (h *hold) memberEnded(m engine.Held, cause error) {
 				h.closed = append(h.closed, m)
 			}
 			if j := slices.IndexFunc(h.group.given, func(l *engine.Lock) bool { return l.Owns(m) }); j >= 0 && errors.Is(cause, locking.ErrLost) {
-				h.note(h.group.given[j], time.Now().Add(h.lease)) // gone, or not heard of any more
+				h.addDebt(h.group.given[j], time.Now().Add(h.lease)) // gone, or not heard of any more
 			}
 			break
 		}

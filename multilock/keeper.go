@@ -126,35 +126,3 @@ func (h *hold) join(l *engine.Lock, m engine.Held) bool {
 	}
 	return ok
 }
-
-// owe notes that a member may have been acquired without an answer, or may be there after its time
-// was over. What comes of it is taken back, or has run out a lease later.
-func (h *hold) owe(l *engine.Lock) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.note(l, time.Now().Add(h.lease))
-}
-
-func (h *hold) oweUntil(l *engine.Lock, until time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.note(l, until)
-}
-
-// note is oweUntil under h.mu.
-func (h *hold) note(l *engine.Lock, until time.Time) {
-	if h.debts == nil {
-		h.debts = map[*engine.Lock]time.Time{}
-	}
-	h.debts[l] = until
-}
-
-// owed counts those that may still be there. Under h.mu.
-func (h *hold) owed() (n int) {
-	for _, until := range h.debts {
-		if time.Now().Before(until) {
-			n++
-		}
-	}
-	return n
-}

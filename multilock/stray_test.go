@@ -11,6 +11,35 @@ import (
 	"github.com/holdfast-go/holdfast/internal/redistest"
 )
 
+// executedOnce has a server execute the first command about the lock, without an answer, and no other one.
+func (p *parliament) executedOnce(i int, open <-chan struct{}) {
+	var n atomic.Int32
+	p.proxies[i].Decide(func(cmd faultproxy.Command) faultproxy.Decision {
+		switch {
+		case !slices.Contains(cmd.Args, "orders"):
+			return faultproxy.Pass
+		case n.Add(1) == 1:
+			return faultproxy.Gate(open)
+		default:
+			return faultproxy.GateRequest(open)
+		}
+	})
+}
+
+// unlockIsNotNil fails the test if Unlock says that the lock is free, of which all three servers have
+// something and only one can be asked.
+func (p *parliament) unlockIsNotNil(h holdfast.Hold, open <-chan struct{}) {
+	p.Helper()
+	p.slowed(2, "rlock.release", faultproxy.GateRequest(open))
+	if n := p.keys(); n != 3 {
+		p.Errorf("%d servers have the lock, want 3: otherwise this shows nothing", n)
+	}
+	says(p.T, "Unlock", h.Unlock(within(p.T)), `unlock "orders"`)
+}
+
+// longestLimit is more than a try gives a member.
+const longestLimit = 600 * time.Millisecond
+
 // A member that was acquired without an answer is not free of the hold: with it and one that cannot be released
 // a majority may have the lock.
 func TestUnlockWhileAMajorityMayHaveIt(t *testing.T) {
@@ -20,12 +49,7 @@ func TestUnlockWhileAMajorityMayHaveIt(t *testing.T) {
 	p.slowed(0, "orders", faultproxy.Gate(hangs)) // executed, no answer
 	h := lock(t, p.lock)
 	p.dark(true, 0)
-	p.slowed(2, "rlock.release", faultproxy.GateRequest(hangs))
-	err := h.Unlock(within(t))
-	says(t, "Unlock", err, `unlock "orders"`)
-	if n := p.keys(); n != 2 {
-		t.Errorf("%d servers have the lock, want two: otherwise this shows nothing", n)
-	}
+	p.unlockIsNotNil(h, hangs)
 	close(hangs)
 	p.dark(false, 0)
 	redistest.Eventually(t, 5*time.Second, "they are released in the background", func() bool { return p.keys() == 0 })
@@ -37,16 +61,7 @@ func TestUnlockKnowsOfAnEarlierTry(t *testing.T) {
 	p := newParliament(t, 3)
 	other := lock(t, p.direct[1])
 	hangs := make(chan struct{})
-	var n atomic.Int32
-	p.proxies[0].Decide(func(cmd faultproxy.Command) faultproxy.Decision {
-		if !slices.Contains(cmd.Args, "orders") {
-			return faultproxy.Pass
-		}
-		if n.Add(1) == 1 {
-			return faultproxy.Gate(hangs)
-		}
-		return faultproxy.GateRequest(hangs)
-	})
+	p.executedOnce(0, hangs)
 	type res struct {
 		h   holdfast.Hold
 		err error
@@ -57,20 +72,16 @@ func TestUnlockKnowsOfAnEarlierTry(t *testing.T) {
 		got <- res{h, err}
 	}()
 	redistest.Eventually(t, 5*time.Second, "executed", func() bool { return keysOf(t, p.servers[0], "orders") == 1 })
-	time.Sleep(600 * time.Millisecond)
+	time.Sleep(longestLimit) // that try is over without an answer
 	if err := p.proxies[0].Refuse(true); err != nil {
 		t.Fatal(err)
 	}
 	p.proxies[0].KillAll()
-	time.Sleep(600 * time.Millisecond)
+	time.Sleep(longestLimit) // and another one, which cannot dial
 	unlock(t, other)
 	r := <-got
 	want(t, "TryLock", r.err, nil)
-	p.slowed(2, "rlock.release", faultproxy.GateRequest(hangs))
-	err := r.h.Unlock(within(t))
-	if err == nil && p.keys() >= 2 {
-		t.Error("Unlock is nil, and two of three servers have the lock")
-	}
+	p.unlockIsNotNil(r.h, hangs)
 	close(hangs)
 	_ = p.proxies[0].Refuse(false)
 }
@@ -82,24 +93,11 @@ func TestUnlockKnowsWhatTheKeeperAskedFor(t *testing.T) {
 	other := lock(t, p.direct[0])
 	h := lock(t, p.lock)
 	hangs := make(chan struct{})
-	var n atomic.Int32
-	p.proxies[0].Decide(func(cmd faultproxy.Command) faultproxy.Decision {
-		if !slices.Contains(cmd.Args, "orders") {
-			return faultproxy.Pass
-		}
-		if n.Add(1) == 1 {
-			return faultproxy.Gate(hangs)
-		}
-		return faultproxy.GateRequest(hangs)
-	})
+	p.executedOnce(0, hangs)
 	unlock(t, other)
 	redistest.Eventually(t, 5*time.Second, "the keeper's is executed", func() bool { return keysOf(t, p.servers[0], "orders") == 1 })
-	time.Sleep(350 * time.Millisecond)
-	p.slowed(2, "rlock.release", faultproxy.GateRequest(hangs))
-	err := h.Unlock(within(t))
-	if err == nil && p.keys() >= 2 {
-		t.Error("Unlock is nil, and two of three servers have the lock")
-	}
+	time.Sleep(longestLimit) // and over without an answer
+	p.unlockIsNotNil(h, hangs)
 	close(hangs)
 }
 
@@ -119,12 +117,8 @@ func TestUnlockKnowsThatALapsedMemberIsThere(t *testing.T) {
 		}
 		return faultproxy.Pass
 	})
-	time.Sleep(3200 * time.Millisecond)
-	p.slowed(2, "rlock.release", faultproxy.GateRequest(hangs))
+	time.Sleep(3200 * time.Millisecond) // the window of its last answer is over
 	want(t, "Err", h.Err(), nil)
-	err := h.Unlock(within(t))
-	if err == nil && p.keys() >= 2 {
-		t.Error("Unlock is nil, and two of three servers have the lock")
-	}
+	p.unlockIsNotNil(h, hangs)
 	close(hangs)
 }

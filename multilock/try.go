@@ -25,7 +25,7 @@ type try struct {
 	cancel  func()
 	unbound func() bool // ends what waits for the limit
 
-	asked []*one
+	asked []*one // those that were not still in the try before
 
 	mu      sync.Mutex
 	won     []*engine.Bid
@@ -104,7 +104,7 @@ type one struct {
 	dark  bool
 	call  *script.Call // that was started; nil: it is asked by a goroutine of its own
 	heard bool         // guarded by try.mu
-	known bool         // whether it was acquired; guarded by try.mu
+	known bool         // it is known whether it was acquired; guarded by try.mu
 }
 
 // ask asks one member. Mostly nothing has to be waited for before, and the answer is heard

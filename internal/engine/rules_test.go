@@ -304,7 +304,7 @@ func TestRule4TrustCountsFromTheSending(t *testing.T) {
 	w.spoil("acquire", 1, faultproxy.DelayReply(250*time.Millisecond))
 	start := time.Now()
 	h := w.must(w.ours.TryLock(w.ctx(), 0, 600*time.Millisecond))
-	time.Sleep(time.Until(start.Add(600 * time.Millisecond)))
+	time.Sleep(time.Until(start.Add(600 * time.Millisecond)))                                // the end of the lease is what this is about
 	w.want("Err when the lease is over, counted from the sending", h.Err(), locking.ErrLost) // it looks at the clock, late timers or not
 	<-h.Done()
 }
