@@ -112,6 +112,32 @@ func TestALateMemberIsGivenBackWithItsHold(t *testing.T) {
 	redistest.Eventually(t, 5*time.Second, "it is released", func() bool { return server.Do(context.Background(), "EXISTS", "orders").Val() == int64(0) })
 }
 
+// A hold knows which members may be locked by it though it does not have them: those that this try or one before
+// got no answer from, for as long as what was sent then may last.
+func TestWhatAHoldOwes(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		known bool
+		stray time.Time
+		owed  int
+	}{
+		{"an answer", true, time.Time{}, 0},
+		{"no answer", false, time.Time{}, 1},
+		{"an answer, but none in an earlier try", true, time.Now().Add(time.Minute), 1},
+		{"an answer, and none in a try that is long over", true, time.Now().Add(-time.Second), 0},
+	} {
+		x, f := oneLeft(t)
+		f.known = c.known
+		f.stray.Store(c.stray.UnixNano())
+		x.asked, x.r.runners, x.r.longest = []*one{f}, []*runner{f.runner}, time.Minute
+		x.hold = newHold(&group{name: "red(orders, orders, orders)"}, []engine.Held{&lapsing{}, &lapsing{}}, 2)
+		x.owe()
+		if n := x.hold.owed(); n != c.owed {
+			t.Errorf("after %s: it owes %d members, want %d", c.name, n, c.owed)
+		}
+	}
+}
+
 // Only who is silent is dark: not who said no or answered late, and not who was not asked.
 func TestWhoIsDark(t *testing.T) {
 	named := func(err error) error { return fmt.Errorf("member %q: %w", "orders", err) }
