@@ -311,7 +311,7 @@ func TestHazardAcquireIsExecutedLate(t *testing.T) {
 func ownerOfFirst(lines []string) string {
 	for _, line := range lines {
 		var owner string
-		if n, _ := fmt.Sscanf(line, `lua "HGET" "orders" %q`, &owner); n == 1 {
+		if n, _ := fmt.Sscanf(line, `lua "HDEL" "orders" %q`, &owner); n == 1 {
 			return owner
 		}
 	}

@@ -9,22 +9,20 @@ import (
 // A hold's debts are members of a quorum lock that it does not have, but that may be locked by it in Redis for
 // a while. Unlock must not count them as free.
 
-// owe notes that a member may have been acquired without an answer, or may be there after its time
-// was over. What comes of it is taken back, or has run out a lease later.
-func (h *hold) owe(l *engine.Lock) {
+// owe notes until when (Unix time, ns) a member may be there that was acquired without an answer: what comes of it
+// joins, is taken back, or has run out by then. Nothing is owed until a time that is over.
+func (h *hold) owe(l *engine.Lock, until int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.addDebt(l, time.Now().Add(h.lease))
+	h.addDebt(l, time.Unix(0, until))
 }
 
-func (h *hold) oweUntil(l *engine.Lock, until time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.addDebt(l, until)
-}
-
-// addDebt is oweUntil under h.mu.
+// addDebt is owe under h.mu.
 func (h *hold) addDebt(l *engine.Lock, until time.Time) {
+	if !time.Now().Before(until) {
+		delete(h.debts, l)
+		return
+	}
 	if h.debts == nil {
 		h.debts = map[*engine.Lock]time.Time{}
 	}

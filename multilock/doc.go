@@ -90,14 +90,19 @@
 //
 //	validity = lease - elapsed - drift > 0, drift = 1 % of the lease + 2 ms
 //
-// Otherwise every member is given back, also those that did not answer. What answers
-// late joins the hold, or is given back. Who finds a majority taken and wins no member waits
+// The hold begins with that majority. The others join it as they answer, mostly within a
+// millisecond, and are given back if it has ended by then; a context of the hold knows them from the
+// beginning, and who locks one inside of it waits for its answer. Only a re-entry, whose count is that of most
+// members, and a quorum lock that is one of a multi lock's, which may have to give everything back and ask
+// again, wait for all that are alive.
+//
+// Without a majority every member is given back, also those that did not answer. Who finds a majority taken and wins no member waits
 // for a message of any of them, for the first lease to end or for 5 seconds. Where the
 // votes were split, or servers were silent, there is a random pause, longer from try to try.
 //
 // A member that was silent for a whole limit is dark until it answers again, and one whose server
-// refuses to be dialled is at once: it is asked with the others, but nobody waits for it once
-// a majority is won. So dead servers cost the limit once.
+// refuses to be dialled is at once: it is asked with the others, but where all are waited for it is not,
+// once a majority is won. So dead servers cost the first Lock nothing, and a re-entry the limit once.
 //
 // Each member is a hold with a trust window of its own, counted from the sending of its own
 // command. The quorum hold is trusted as long as a majority of them is, and is lost at the

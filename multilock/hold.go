@@ -22,6 +22,8 @@ type hold struct {
 
 	mu       sync.Mutex
 	members  []engine.Held              // those that live; a quorum lock's come and go
+	latest   []engine.Held              // of each member the latest one there was
+	coming   []engine.Carrier           // owners of those that are on their way
 	closed   []engine.Held              // those whose client was closed: Unlock still releases them
 	debts    map[*engine.Lock]time.Time // a quorum lock's that are no members, but may be in Redis until then at most
 	lease    time.Duration              // the longest that a member may have
@@ -48,6 +50,7 @@ func newHold(g *group, members []engine.Held, need int) *hold {
 	}
 	h.count = reached(counts, need)
 	h.members = append(h.members, members...)
+	h.latest = append(h.latest, members...)
 	for _, m := range members {
 		m.OnEnd(func(cause error) { h.memberEnded(m, cause) })
 	}
@@ -159,30 +162,6 @@ func (h *hold) Context(parent context.Context) context.Context {
 	}
 	h.look()
 	return h.life.Context(&h.mu, parent, h.Carry(parent))
-}
-
-// groupKey is the key of the group holds that a context carries, the innermost last.
-type groupKey struct{}
-
-func carried(ctx context.Context) []*hold {
-	if ctx == nil {
-		return nil
-	}
-	holds, _ := ctx.Value(groupKey{}).([]*hold)
-	return holds
-}
-
-// renamed returns ctx with the owners that the holds which it carries have by now: a
-// quorum hold's members come and go.
-func renamed(ctx context.Context, members []*engine.Lock) context.Context {
-	for _, h := range carried(ctx) {
-		for _, held := range h.living() {
-			if slices.ContainsFunc(members, func(m *engine.Lock) bool { return m.Owns(held) }) {
-				ctx = held.Carry(ctx)
-			}
-		}
-	}
-	return ctx
 }
 
 // Extend lengthens the lease of the members; it fails unless enough are.

@@ -17,7 +17,7 @@ import (
 type keeper struct {
 	red   *Red
 	every time.Duration
-	names context.Context // carries the holds that this one was re-entered from
+	outer []*hold // those that this one was re-entered from
 
 	ctx    context.Context // ends with the hold
 	cancel context.CancelFunc
@@ -31,8 +31,7 @@ func (r *race) keep(h *hold) {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	names := context.WithValue(context.Background(), groupKey{}, carried(r.ctx))
-	k := &keeper{red: r.red, every: r.lease / 3, names: names, ctx: ctx, cancel: cancel}
+	k := &keeper{red: r.red, every: r.lease / 3, outer: carried(r.ctx), ctx: ctx, cancel: cancel}
 	h.mu.Lock()
 	h.ended, h.kept = k.stop, true
 	over := h.life.Err != nil
@@ -73,7 +72,7 @@ func (k *keeper) look(h *hold) {
 // from: then it is re-entered too, or it would be taken from each other. A hold without a
 // keeper gets nothing, and is not waited for.
 func (k *keeper) follows(m *engine.Lock) bool {
-	return slices.ContainsFunc(carried(k.names), func(outer *hold) bool {
+	return slices.ContainsFunc(k.outer, func(outer *hold) bool {
 		return slices.ContainsFunc(outer.group.given, m.Same) && outer.isKept() && !outer.has(m)
 	})
 }
@@ -89,7 +88,15 @@ func (h *hold) isKept() bool {
 func (k *keeper) fetch(h *hold, m *engine.Lock) {
 	wait, cancel := context.WithTimeout(k.ctx, limit(3*k.every))
 	defer cancel()
-	b, err := m.NewBid(renamed(k.names, k.red.given), wait, locking.Acquire{})
+	owners := context.Background() // with that of the innermost hold that has the member
+	for _, outer := range k.outer {
+		for _, held := range outer.living() {
+			if m.Owns(held) {
+				owners = held.Carry(owners)
+			}
+		}
+	}
+	b, err := m.NewBid(owners, wait, locking.Acquire{})
 	if err != nil {
 		return // its client is closed
 	}
@@ -100,7 +107,7 @@ func (k *keeper) fetch(h *hold, m *engine.Lock) {
 	busy, err := engine.Ask([]*engine.Bid{b})
 	switch {
 	case engine.ClassOf(err) == script.Unknown:
-		h.owe(m)
+		h.owe(m, time.Now().Add(b.Lease()).UnixNano())
 	case busy == nil && err == nil && !h.join(m, b.Won()):
 		b.Drop()
 	}
@@ -118,6 +125,7 @@ func (h *hold) join(l *engine.Lock, m engine.Held) bool {
 	ok := h.life.Err == nil && !h.leaving && !slices.ContainsFunc(h.members, l.Owns)
 	if ok {
 		h.members = append(h.members, m)
+		h.latest = append(slices.DeleteFunc(h.latest, l.Owns), m)
 		delete(h.debts, l)
 	}
 	h.mu.Unlock()

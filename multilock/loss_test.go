@@ -83,8 +83,7 @@ func TestALossDuringUnlock(t *testing.T) {
 // Nobody has been told yet that a majority is gone: who re-enters is.
 func TestReentryOfAQuorumWhoseMajorityIsGone(t *testing.T) {
 	p := newParliament(t, 3)
-	h := lock(t, p.lock)
-	redistest.Eventually(t, 2*time.Second, "all have joined", func() bool { return p.keys() == 3 })
+	h := p.whole()
 	for _, s := range p.servers[:2] {
 		s.Do(within(t), "DEL", "orders")
 	}

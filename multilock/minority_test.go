@@ -30,7 +30,7 @@ func TestUnlockOfABareMajority(t *testing.T) {
 // asked.
 func TestQuestionsDoNotWaitForAMinority(t *testing.T) {
 	p := newParliament(t, 3)
-	h := lock(t, p.lock)
+	h := p.whole()
 	p.dark(true, 2)
 	start := time.Now()
 	for range 3 {

@@ -38,7 +38,6 @@ func New(tracer *tracing.Tracer, locks ...locking.Lock) *Multi {
 func (l *Multi) acquireAll(ctx context.Context, opts []locking.AcquireOption) (*hold, error) {
 	members := slices.Clone(l.order())
 	for _, q := range l.quorums {
-		ctx = renamed(ctx, q.given)
 		members = append(members, q.given...)
 	}
 	ask, bids, wait, done, err := l.open(ctx, members, opts)

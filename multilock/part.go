@@ -11,15 +11,6 @@ import (
 // A quorum lock's hold can itself be one of a multi lock's.
 var _ engine.Held = (*hold)(nil)
 
-// Carry returns ctx with the hold, and an owner for each member.
-func (h *hold) Carry(ctx context.Context) context.Context {
-	ctx = context.WithValue(ctx, groupKey{}, append(slices.Clip(carried(ctx)), h))
-	for _, m := range h.living() {
-		ctx = m.Carry(ctx)
-	}
-	return ctx
-}
-
 // OnEnd has told called with the cause once the hold has ended, at once if it has. Call it
 // once, before anybody else has the hold.
 func (h *hold) OnEnd(told func(cause error)) {

@@ -40,13 +40,13 @@ func NewRed(tracer *tracing.Tracer, locks ...locking.Lock) *Red {
 }
 
 func (l *Red) acquireQuorum(ctx context.Context, opts []locking.AcquireOption) (*hold, error) {
-	ctx = renamed(ctx, l.given)
 	ask, bids, wait, done, err := l.open(ctx, l.given, opts)
 	if err != nil {
 		return nil, err
 	}
 	r := l.newRace(ctx, wait, ask, bids)
 	r.done = done
+	r.early = !slices.ContainsFunc(bids, (*engine.Bid).Waits)
 	defer r.leave()
 	var end func(*hold, time.Duration, error)
 	r.span, end = l.trace(ctx, ask)
@@ -79,6 +79,7 @@ type race struct {
 	longest time.Duration // the longest
 	span    tracing.Acquire
 	single  bool
+	early   bool // a majority is enough to begin with; not for a re-entry, whose count is that of most members
 	runners []*runner
 	wake    chan struct{} // messages of any member
 	over    atomic.Int32  // calls under way to members, and the call itself
@@ -267,7 +268,6 @@ func (l *Red) IsHeld(ctx context.Context) (bool, error) {
 
 // HoldCount tells the hold count that a majority of the members reaches.
 func (l *Red) HoldCount(ctx context.Context) (int, error) {
-	ctx = renamed(ctx, l.given)
 	counts, err := poll(l, "count holds of", func(m *engine.Lock) (int, error) { return m.HoldCount(ctx) })
 	return reached(counts, l.quorum), err
 }

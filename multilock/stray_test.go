@@ -105,8 +105,7 @@ func TestUnlockKnowsWhatTheKeeperAskedFor(t *testing.T) {
 func TestUnlockKnowsThatALapsedMemberIsThere(t *testing.T) {
 	t.Parallel()
 	p := newParliament(t, 3, holdfast.WithWatchdogTimeout(3*time.Second))
-	h := lock(t, p.lock, holdfast.WithMaxHold(time.Minute)) // renewed, but without a keeper, who would ask for that member
-	redistest.Eventually(t, time.Second, "all have joined", func() bool { return p.keys() == 3 })
+	h := p.whole(holdfast.WithMaxHold(time.Minute)) // renewed, but without a keeper, who would ask for that member
 	hangs := make(chan struct{})
 	p.proxies[0].Decide(func(cmd faultproxy.Command) faultproxy.Decision {
 		switch {

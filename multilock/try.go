@@ -16,12 +16,12 @@ import (
 )
 
 // A try asks every member once, at the same time, each with a short limit. What a member
-// answers when it is over already is given back, or joins the hold.
+// answers when the try is decided already joins the hold, or is given back.
 type try struct {
 	r     *race
 	start time.Time
 
-	bounded context.Context // ends with the limit
+	bounded context.Context // ends with the limit, also for those who are asked while the hold has begun
 	cancel  func()
 	unbound func() bool // ends what waits for the limit
 
@@ -52,12 +52,12 @@ type outcome struct {
 	took    time.Duration
 }
 
-// try returns once it is decided: others have so many that there is no majority to win, or
-// all have answered, or the limit is over. It does not wait for those that were dark the
+// try returns once it is decided: there is a majority, or others have so many that there is none to
+// win, or all have answered, or the limit is over. It does not wait for those that were dark the
 // last time if the others make it clear.
 func (r *race) try() outcome {
 	t := &try{r: r, start: time.Now(), changed: make(chan struct{}, 1)}
-	t.bounded, t.cancel = context.WithTimeout(r.wait, limit(r.lease))
+	t.bounded, t.cancel = context.WithTimeout(context.WithoutCancel(r.ctx), limit(r.lease))
 	r.span.Attempt()
 	free := make([]*one, 0, len(r.runners))
 	for _, runner := range r.runners {
@@ -91,6 +91,10 @@ func (r *race) try() outcome {
 		case <-t.changed:
 		case <-t.bounded.Done():
 			t.decide()
+		case <-r.wait.Done():
+			if t.decide(); t.hold == nil {
+				t.cancel() // nobody wants the answers any more
+			}
 		}
 	}
 	t.mu.Lock()
@@ -102,14 +106,16 @@ func (r *race) try() outcome {
 type one struct {
 	*runner
 	dark  bool
-	call  *script.Call // that was started; nil: it is asked by a goroutine of its own
-	heard bool         // guarded by try.mu
-	known bool         // it is known whether it was acquired; guarded by try.mu
+	call  *script.Call   // that was started; nil: it is asked by a goroutine of its own
+	owner engine.Carrier // that it was started for
+	heard bool           // guarded by try.mu
+	known bool           // it is known whether it was acquired; guarded by try.mu
 }
 
 // ask asks one member. Mostly nothing has to be waited for before, and the answer is heard
 // where it arrives.
 func (t *try) ask(f *one) {
+	owner := f.bid.Carrier()
 	call := f.bid.Start()
 	if call == nil {
 		go func() { // ends with the limit
@@ -123,7 +129,7 @@ func (t *try) ask(f *one) {
 		return
 	}
 	t.mu.Lock()
-	f.call = call
+	f.call, f.owner = call, owner
 	t.mu.Unlock()
 	call.Then(func(*script.Call) { t.heard(f) })
 	if t.bounded.Err() != nil { // the limit may have found nothing yet
@@ -155,7 +161,7 @@ func (t *try) note(f *one, busy bool, err error) {
 	case !engine.WasAsked(err), errors.Is(err, locking.ErrLost):
 	case err == nil, spoke(err), engine.ClassOf(err) == script.Refused:
 		f.bid.Lock.SetDark(false)
-	case t.r.wait.Err() == nil:
+	case !errors.Is(t.bounded.Err(), context.Canceled):
 		f.bid.Lock.SetDark(true)
 	}
 	t.mu.Lock()
@@ -174,27 +180,30 @@ func (t *try) note(f *one, busy bool, err error) {
 	default:
 		t.errs = append(t.errs, err)
 	}
-	last, h := t.left == 0, t.hold
+	last, h, ripe := t.left == 0, t.hold, t.ripe()
 	if f.known = engine.ClassOf(err) != script.Unknown; !f.known {
 		f.stray.Store(time.Now().Add(t.r.longest).UnixNano())
-		if h != nil {
-			h.owe(f.bid.Lock)
-		}
+	}
+	if h != nil && !late {
+		h.arrived(f.owner)
+		h.owe(f.bid.Lock, f.stray.Load())
 	}
 	if !late {
 		f.mu.Unlock() // before anybody sees that it has answered: then the next try may ask it
 	}
 	t.mu.Unlock()
 	if late {
-		join(h, f.bid)
+		join(h, f)
 		f.mu.Unlock()
 	}
 	if last {
 		t.end()
 	}
-	select {
-	case t.changed <- struct{}{}:
-	default:
+	if ripe { // a wake-up for each member would cost more than all else
+		select {
+		case t.changed <- struct{}{}:
+		default:
+		}
 	}
 	t.r.leave()
 }
@@ -207,9 +216,13 @@ func (t *try) end() {
 
 // join takes what was won when its try was over into the hold, if there is one. Under no mutex of the
 // try's: a hold that turns out to have ended tells the caller's tracer.
-func join(h *hold, b *engine.Bid) {
-	if h == nil || !h.join(b.Lock, b.Won()) {
-		b.Drop()
+func join(h *hold, f *one) {
+	joined := h != nil && h.join(f.bid.Lock, f.bid.Won())
+	if h != nil {
+		h.arrived(f.owner)
+	}
+	if !joined {
+		f.bid.Drop()
 	}
 }
 
@@ -217,12 +230,17 @@ func join(h *hold, b *engine.Bid) {
 func (t *try) decided() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	quorum := t.r.red.quorum
-	clear := len(t.won) >= quorum || len(t.won)+t.left < quorum // whether there is a majority
-	if !t.over && (t.left == 0 || clear && t.lit == 0 || len(t.taken) > len(t.r.runners)-quorum) {
+	if !t.over && t.ripe() {
 		t.finish()
 	}
 	return t.over
+}
+
+// ripe tells whether there is enough to decide. Under t.mu.
+func (t *try) ripe() bool {
+	quorum := t.r.red.quorum
+	clear := len(t.won) >= quorum || len(t.won)+t.left < quorum // whether there is a majority
+	return t.left == 0 || t.r.early && len(t.won) >= quorum || clear && t.lit == 0 || len(t.taken) > len(t.r.runners)-quorum
 }
 
 func (t *try) decide() {
@@ -265,16 +283,20 @@ func (t *try) finish() {
 }
 
 // owe has the hold know which members may have been acquired by this try or one before, though they did
-// not say so. What comes of them is taken back, or runs out.
+// not say so. What comes of them joins it, is taken back, or runs out.
 func (t *try) owe() {
 	t.hold.lease = t.r.longest
 	for _, runner := range t.r.runners {
 		i := slices.IndexFunc(t.asked, func(f *one) bool { return f.runner == runner })
-		switch stray := time.Unix(0, runner.stray.Load()); {
-		case i < 0 || !t.asked[i].known:
-			t.hold.owe(runner.bid.Lock)
-		case runner.bid.Won() == nil && time.Now().Before(stray):
-			t.hold.oweUntil(runner.bid.Lock, stray)
+		if i >= 0 && t.asked[i].known {
+			if runner.bid.Won() == nil {
+				t.hold.owe(runner.bid.Lock, runner.stray.Load())
+			}
+			continue
+		}
+		t.hold.owe(runner.bid.Lock, time.Now().Add(t.r.longest).UnixNano())
+		if i >= 0 && t.asked[i].owner != nil {
+			t.hold.expect(t.asked[i].owner)
 		}
 	}
 }

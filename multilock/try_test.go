@@ -39,7 +39,7 @@ func oneLeftAt(t *testing.T, addr string) (*try, *one) {
 	r.over.Store(2) // the member's, and the call's
 	f := &one{runner: &runner{bid: b}}
 	f.mu.Lock()
-	return &try{r: r, left: 1, lit: 1, changed: make(chan struct{}, 1), unbound: func() bool { return true }, cancel: func() {}}, f
+	return &try{r: r, bounded: context.Background(), left: 1, lit: 1, changed: make(chan struct{}, 1), unbound: func() bool { return true }, cancel: func() {}}, f
 }
 
 // Whoever is woken by the last answer may try again at once, and asks that member too.

@@ -148,8 +148,7 @@ func TestAQuorumUsesNoOwnerTwice(t *testing.T) {
 // dark for that.
 func TestAMemberWhoseOwnerIsBusyIsNotDark(t *testing.T) {
 	p := newParliament(t, 3)
-	h := lock(t, p.lock)
-	redistest.Eventually(t, 2*time.Second, "all have joined", func() bool { return p.keys() == 3 })
+	h := p.whole()
 	inner := hang(t, p.proxies[0], p.members[0], h)
 	again := lockIn(t, h.Context(within(t)), p.lock)
 	inner.goOn()

@@ -71,8 +71,7 @@ func TestUnlockWaitsForNoTurnOfAnotherMember(t *testing.T) {
 	})
 	t.Run("red", func(t *testing.T) {
 		p := newParliament(t, 3)
-		h := lock(t, p.lock)
-		redistest.Eventually(t, 2*time.Second, "all have joined", func() bool { return p.keys() == 3 })
+		h := p.whole()
 		inner := hang(t, p.proxies[0], p.members[0], h)
 		unlocked := unlocking(h)
 		redistest.Eventually(t, 2*time.Second, "a majority is released", func() bool { return p.keys() <= 1 })
@@ -121,8 +120,7 @@ func hang(t *testing.T, proxy *faultproxy.Proxy, member holdfast.Lock, outer hol
 // until then, so that is an unlock without an answer, and no loss.
 func TestUnlockOfAMajorityIsNoLossThoughOneMemberIs(t *testing.T) {
 	p := newParliament(t, 3)
-	h := lock(t, p.lock)
-	redistest.Eventually(t, 2*time.Second, "all have joined", func() bool { return p.keys() == 3 })
+	h := p.whole()
 	p.servers[0].Do(within(t), "FLUSHALL")
 	p.dark(true, 1)
 	err := h.Unlock(within(t))
@@ -138,8 +136,7 @@ func TestUnlockOfAMajorityIsNoLossThoughOneMemberIs(t *testing.T) {
 // Two have forgotten it: no majority was held.
 func TestUnlockOfALostMajority(t *testing.T) {
 	p := newParliament(t, 3)
-	h := lock(t, p.lock)
-	redistest.Eventually(t, 2*time.Second, "all have joined", func() bool { return p.keys() == 3 })
+	h := p.whole()
 	for _, s := range p.servers[:2] {
 		s.Do(within(t), "DEL", "orders")
 	}

@@ -5,13 +5,12 @@
 -- returns  {1, count} released down to count, now or before; {-1, 0} the owner's hold is gone
 --          {2, text} freed, but the waiters could not be told
 local owner, after = ARGV[1], tonumber(ARGV[2])
-local count = redis.call('HGET', KEYS[1], owner)
-if not count then
-  redis.call('HDEL', KEYS[1], owner) -- changes nothing; a replica must not answer for the lock
-  return {-1, 0}
-end
-
 if after > 0 then
+  local count = redis.call('HGET', KEYS[1], owner)
+  if not count then
+    redis.call('HDEL', KEYS[1], owner) -- changes nothing; a replica must not answer for the lock
+    return {-1, 0}
+  end
   if tonumber(count) > after then
     local set = redis.pcall('HSET', KEYS[1], owner, after)
     if type(set) == 'table' and set.err then
@@ -25,7 +24,8 @@ if after > 0 then
   return {1, after}
 end
 
-redis.call('DEL', KEYS[1]) -- never refused for want of memory, whatever the count
+-- The owner's field is the only one: with it the key goes, whatever the count. Never refused for want of memory.
+if redis.call('HDEL', KEYS[1], owner) == 0 then return {-1, 0} end
 if ARGV[3] == '' then return {1, 0} end
 local told = redis.pcall(ARGV[3], ARGV[4], '0')
 if type(told) == 'table' and told.err then return {2, told.err} end

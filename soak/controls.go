@@ -31,10 +31,7 @@ type edit struct{ file, old, new string }
 var controls = []control{
 	{
 		name: "release without an owner check",
-		edits: []edit{{"rlock/release.lua", `if not count then
-  redis.call('HDEL', KEYS[1], owner) -- changes nothing; a replica must not answer for the lock
-  return {-1, 0}
-end`, `if not count then count = 1 end`}},
+		edits: []edit{{"rlock/release.lua", `if redis.call('HDEL', KEYS[1], owner) == 0 then return {-1, 0} end`, `redis.call('DEL', KEYS[1])`}},
 		round:  round{Load: map[string]int{"hot": 4, "stay": 4, "victim": 3}, Rate: 30, Faults: []string{}, Duration: 10 * time.Second},
 		caught: []string{checkOverlap},
 	}, {
@@ -47,10 +44,8 @@ end`, `if not count then count = 1 end`}},
 		edits: []edit{
 			{"internal/script/sender.go", `func (once) NoRetry() bool { return true }`, `func (once) NoRetry() bool { return false }`},
 			{"rlock/acquire.lua", `count = math.max(tonumber(count), before + 1)`, `count = tonumber(count) + 1`},
-			{"rlock/release.lua", `if after > 0 then
-  if tonumber(count)`, `after = tonumber(count) - 1
-if after > 0 then
-  if tonumber(count)`},
+			{"rlock/release.lua", `if after > 0 then`, `after = tonumber(redis.call('HGET', KEYS[1], owner) or 1) - 1
+if after > 0 then`},
 		},
 		round:  round{Load: map[string]int{"reenter": 4}, Rate: 30, Faults: []string{}, Duration: 12 * time.Second},
 		caught: []string{checkOverlap, checkLoss}, // freed too early, whether somebody else came in or not

@@ -182,20 +182,33 @@ func Ask(bids []*Bid) (busy *Bid, err error) {
 	return nil, err
 }
 
-// Start sends what Ask would send for the bid alone, and does not wait; Heard must follow. It
-// is nil if there may be something to wait for before: for the turn of an owner that
-// re-enters, or for a cluster that has to be asked how releases are told.
+// Start sends what Ask would send for the bid alone, and does not wait; Heard must follow. Until then
+// the owner's turn is taken: who has it from a context already, see Carrier, waits for the answer.
+// It is nil if the bid Waits: for the turn of an owner that re-enters, or for a cluster that has to be
+// asked how releases are told.
 func (b *Bid) Start() *script.Call {
 	b.won = nil
-	if _, known := b.a.engine.publish.known(); !known || b.owner != nil {
+	if b.Waits() {
 		return nil
 	}
+	b.asker.bidder().tryTake() // nobody else knows this owner yet
 	return b.a.engine.sender.Start(b.do())
+}
+
+// Carrier is the owner that Start asks for.
+func (b *Bid) Carrier() Carrier { return b.asker.bidder() }
+
+// Waits tells whether there may be something to wait for before the bid can ask.
+func (b *Bid) Waits() bool {
+	_, known := b.a.engine.publish.known()
+	return !known || b.owner != nil
 }
 
 // Heard takes what has come of Start by now, as Ask would: won, or busy, or an error. What has
 // not been answered is withdrawn, or undone in the background.
 func (b *Bid) Heard(call *script.Call) (busy bool, err error) {
+	o := b.asker.bidder() // heard may replace it
+	defer o.give()
 	busy, err = b.heard(soFar(call), sentCopy{call: call})
 	if err == nil && !busy {
 		b.won, err = b.admit(call)

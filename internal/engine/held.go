@@ -9,6 +9,7 @@ import (
 // A Held is a hold that is part of one of several locks.
 type Held interface {
 	locking.Hold
+	Carrier
 	// Carry returns ctx with the owner: a Lock with it re-enters.
 	Carry(ctx context.Context) context.Context
 	// OnEnd has told called with the cause once the hold has ended.
@@ -19,20 +20,46 @@ type Held interface {
 	Abandon()
 }
 
+// A Carrier knows owners by the keys under which contexts have them: nil for any other key.
+type Carrier interface{ Value(key any) any }
+
+// IsOwnerKey tells whether a context's key is one of an owner.
+func IsOwnerKey(key any) bool {
+	_, is := key.(ownerKey)
+	return is
+}
+
+// Value is the owner itself under its own key.
+func (o *owner) Value(key any) any {
+	if key == (ownerKey{o.engine, o.target.Key}) {
+		return o
+	}
+	return nil
+}
+
+func (h *hold) Value(key any) any { return h.owner.Value(key) }
+
 // Drop releases the hold in the background, until that is confirmed or its lease is over.
 func (h *hold) Drop() { h.drop() }
 
 // drop is Drop; lost: the owner was retired before, there is nothing to release.
 func (h *hold) drop() (lost bool) {
-	after, lost := h.owner.leave(h)
-	if lost {
+	o := h.owner
+	after, lost := o.leave(h)
+	switch {
+	case lost:
 		return true
+	case after > 0, o.hasLate():
+		h.left()
+		if after == 0 {
+			o.retire(locking.ErrUnlocked)
+		}
+		o.engine.undo(o)
+	default:
+		h.left()
+		o.retire(locking.ErrUnlocked)
+		o.engine.undoUnless(o, o.engine.sender.Start(o.releaseOp(0)), 0)
 	}
-	h.left()
-	if after == 0 {
-		h.owner.retire(locking.ErrUnlocked)
-	}
-	h.owner.engine.undo(h.owner)
 	return false
 }
 

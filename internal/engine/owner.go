@@ -96,10 +96,11 @@ func (o *owner) give() {
 }
 
 // state tells why the owner is retired, nil if it is not: it looks at the clock
-// too, because the watchdog may be late (a process that was stopped, say).
+// too, because the watchdog may be late (a process that was stopped, say). One that has not had the
+// lock yet is not retired.
 func (o *owner) state() error {
 	o.mu.Lock()
-	lapsed := o.ended == nil && !time.Now().Before(o.trusted)
+	lapsed := o.ended == nil && !o.renewed.IsZero() && !time.Now().Before(o.trusted)
 	ended := o.ended
 	o.mu.Unlock()
 	if lapsed {

@@ -47,7 +47,7 @@ func UnlockAll(ctx context.Context, members []Held, least, enough int) []error {
 func leaveAll(p patience, members []Held, least, enough int) *exit {
 	x := &exit{
 		p: p, patient: least >= len(members), least: least, enough: enough,
-		leavers: make([]*leaving, len(members)), news: make(chan report, 3*len(members)),
+		leavers: make([]*leaving, len(members)), news: news{wake: make(chan struct{}, 1)},
 	}
 	for i, m := range members {
 		h := m.(*hold)
@@ -60,14 +60,14 @@ func leaveAll(p patience, members []Held, least, enough int) *exit {
 }
 
 // An exit is one UnlockAll on its way. One goroutine runs it; what others wait for, they
-// report.
+// report, and it is woken when that may be enough.
 type exit struct {
 	p       patience
 	patient bool // what is not answered is sent again
 	least   int  // so many have to be released
 	enough  int  // for more than so many it does not wait at all
 	leavers []*leaving
-	news    chan report // there is room for all that can come
+	news    news
 
 	settled, released int
 
@@ -81,6 +81,25 @@ type report struct {
 	l    *leaving
 	step step
 	err  error
+}
+
+// news are the reports that were not heard yet.
+type news struct {
+	wake chan struct{} // capacity 1
+
+	mu       sync.Mutex
+	reports  []report
+	answers  int // that came
+	released int // of them, those that say so
+}
+
+// take empties it.
+func (n *news) take() []report {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	reports := n.reports
+	n.reports = nil
+	return reports
 }
 
 type step uint8
@@ -98,7 +117,7 @@ func (x *exit) start() {
 		o := l.h.owner
 		if l.turn = o.tryTake() == nil; !l.turn {
 			ctx := x.within()
-			x.others.Go(func() { x.news <- report{l, turned, o.take(ctx, nil)} }) // ends with the limit, or with end
+			x.others.Go(func() { x.tell(report{l, turned, o.take(ctx, nil)}) }) // ends with the limit, or with end
 		} else if x.begin(l) {
 			ready = append(ready, l)
 		}
@@ -138,9 +157,32 @@ func (x *exit) send(ready []*leaving) {
 		}
 		call.Then(func(*script.Call) {
 			for _, l := range batch {
-				x.news <- report{l: l, step: answered}
+				x.tell(report{l: l, step: answered})
 			}
 		})
+	}
+}
+
+// tell reports, and wakes who waits unless it only confirms what more is needed of: with one caller a wake-up
+// costs as much as all else. Others may wait for the turn of an owner that has holds left.
+func (x *exit) tell(r report) {
+	n := &x.news
+	n.mu.Lock()
+	n.reports = append(n.reports, r)
+	enough := true
+	if r.step == answered {
+		n.answers++
+		if v, err := r.l.call.Answers()[r.l.share].Ints(1); err == nil && v[0] != gone && r.l.after == 0 {
+			n.released++
+			enough = n.released >= x.enough || n.answers >= len(x.leavers)
+		}
+	}
+	n.mu.Unlock()
+	if enough {
+		select {
+		case n.wake <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -171,10 +213,11 @@ func (x *exit) wait() {
 	brief := false // the moment is over
 	for x.released < x.enough && x.settled < len(x.leavers) && !(brief && x.released >= x.least) {
 		select {
-		case r := <-x.news:
-			x.hear(r)
+		case <-x.news.wake:
+			x.hearAll()
 		case <-moment.C:
 			brief = true
+			x.hearAll()
 		case <-timer.C:
 			return
 		case <-x.p.ctx.Done():
@@ -191,16 +234,11 @@ func (x *exit) end() {
 		x.others.Wait()
 	}
 	x.patient = false
-	for known := true; known; {
-		select {
-		case r := <-x.news:
-			if r.step == turned {
-				r.l.turn = r.err == nil // too late to send anything and wait for it
-			} else {
-				x.hear(r)
-			}
-		default:
-			known = false
+	for _, r := range x.news.take() {
+		if r.step == turned {
+			r.l.turn = r.err == nil // too late to send anything and wait for it
+		} else {
+			x.hear(r)
 		}
 	}
 	for _, l := range x.leavers {
@@ -215,6 +253,12 @@ func (x *exit) end() {
 		default:
 			x.over(l, l.h.leftBehind(l.after, l.call, l.share))
 		}
+	}
+}
+
+func (x *exit) hearAll() {
+	for _, r := range x.news.take() {
+		x.hear(r)
 	}
 }
 
@@ -244,7 +288,7 @@ func (x *exit) answered(l *leaving) {
 	case x.patient && class != script.Refused:
 		p := &patience{ctx: x.within(), until: x.p.until, waited: true}
 		x.others.Go(func() { // ends with the limit, or with end
-			x.news <- report{l, again, o.release(p, l.after, l.inside, class == script.Unknown)}
+			x.tell(report{l, again, o.release(p, l.after, l.inside, class == script.Unknown)})
 		})
 	default:
 		x.settle(l, answer.Err)

@@ -239,6 +239,15 @@ func (s *Sender) args(p parcel) []any {
 	return append(args, "")
 }
 
+// isText tells whether the reply to one operation is the text of its error.
+func isText(reply []any) bool {
+	if len(reply) != 1 {
+		return false
+	}
+	_, is := reply[0].(string)
+	return is
+}
+
 func appendAll(args []any, words []string) []any {
 	for _, word := range words {
 		args = append(args, word)
@@ -246,9 +255,12 @@ func appendAll(args []any, words []string) []any {
 	return args
 }
 
-// deliver gives each unit its answer out of the reply of one command.
+// deliver gives each unit its answer out of the reply of one command, see dispatch.lua.
 func deliver(units []unit, reply any) {
 	answers, ok := reply.([]any)
+	if ok && len(units) == 1 && units[0].op.pairs == nil && !isText(answers) {
+		answers = []any{answers}
+	}
 	if !ok || len(answers) != len(units) {
 		for _, u := range units {
 			u.answer.Err = fmt.Errorf("%w: %v", errReply, reply)

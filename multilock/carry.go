@@ -1,0 +1,75 @@
+package multilock
+
+import (
+	"context"
+	"slices"
+
+	"github.com/holdfast-go/holdfast/internal/engine"
+)
+
+// A carrying is a context with a hold and the owners of its members. They are looked up when they
+// are asked for: a quorum hold's members come and go, and some are on their way when it begins.
+type carrying struct {
+	context.Context
+	hold *hold
+}
+
+// Carry returns ctx with the hold, and an owner for each member.
+func (h *hold) Carry(ctx context.Context) context.Context { return carrying{ctx, h} }
+
+// groupKey is the key of the group holds that a context carries, the innermost last.
+type groupKey struct{}
+
+func carried(ctx context.Context) []*hold {
+	if ctx == nil {
+		return nil
+	}
+	holds, _ := ctx.Value(groupKey{}).([]*hold)
+	return holds
+}
+
+// Value is that of the hold, otherwise the parent's.
+func (c carrying) Value(key any) any {
+	if key == (groupKey{}) {
+		return append(slices.Clip(carried(c.Context)), c.hold)
+	}
+	if v := c.hold.Value(key); v != nil {
+		return v
+	}
+	return c.Context.Value(key)
+}
+
+// Value is the owner of the member that the key names: the latest one, so that after a loss it is found
+// to be lost. One that is on its way makes who re-enters wait until it has arrived.
+func (h *hold) Value(key any) any {
+	if !engine.IsOwnerKey(key) {
+		return nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, m := range h.latest {
+		if o := m.Value(key); o != nil {
+			return o
+		}
+	}
+	for _, c := range h.coming {
+		if o := c.Value(key); o != nil {
+			return o
+		}
+	}
+	return nil
+}
+
+// expect has the hold carry the owner of a member that is on its way.
+func (h *hold) expect(c engine.Carrier) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.coming = append(h.coming, c)
+}
+
+// arrived ends that, whatever has come of it.
+func (h *hold) arrived(c engine.Carrier) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.coming = slices.DeleteFunc(h.coming, func(other engine.Carrier) bool { return other == c })
+}

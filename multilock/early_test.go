@@ -1,0 +1,151 @@
+package multilock_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/holdfast-go/holdfast"
+	"github.com/holdfast-go/holdfast/internal/faultproxy"
+	"github.com/holdfast-go/holdfast/internal/redistest"
+)
+
+// held gates the answers of members to the next acquire, which they execute.
+func (p *parliament) held(members ...int) (open func()) {
+	gate := make(chan struct{})
+	for _, i := range members {
+		p.slowed(i, "rlock.acquire", faultproxy.Gate(gate))
+	}
+	return func() {
+		for _, i := range members {
+			p.proxies[i].Decide(nil)
+		}
+		close(gate)
+	}
+}
+
+// A hold begins with a majority. Those who answer later join it: with them it stands the loss of as many others,
+// also if the ctx of the call has ended meanwhile.
+func TestAMajorityIsEnoughToBegin(t *testing.T) {
+	p := newParliament(t, 5)
+	open := p.held(1, 3)
+	ctx, cancel := context.WithCancel(within(t))
+	h := lockIn(t, ctx, p.lock)
+	cancel()
+	work := h.Context(within(t)) // made while they are on their way
+	open()
+	for _, i := range []int{1, 3} {
+		redistest.Eventually(t, 5*time.Second, "a late member is carried", func() bool {
+			n, err := p.members[i].HoldCount(work)
+			return n == 1 && err == nil
+		})
+	}
+	for _, i := range []int{0, 2} {
+		if _, err := p.direct[i].ForceUnlock(within(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := h.Extend(within(t), time.Minute); err != nil {
+		t.Errorf("Extend with three of five, two of which came late: %v", err)
+	}
+	want(t, "the hold", h.Err(), nil)
+	unlock(t, h)
+	redistest.Eventually(t, 5*time.Second, "nothing is left", func() bool { return p.keys() == 0 })
+}
+
+// Who locks a member inside of the hold, while that is on its way, waits for its answer and re-enters. As a new
+// owner it would wait for itself.
+func TestAMemberOnItsWayIsReentered(t *testing.T) {
+	p := newParliament(t, 3)
+	open := p.held(1)
+	h := lock(t, p.lock)
+	got := make(chan holdfast.Hold, 1)
+	go func() {
+		inner, err := p.members[1].Lock(h.Context(within(t)))
+		if err != nil {
+			t.Error(err)
+		}
+		got <- inner
+	}()
+	select {
+	case inner := <-got:
+		t.Errorf("the member was locked before it had answered: %v", inner)
+	case <-time.After(100 * time.Millisecond):
+	}
+	open()
+	inner := <-got
+	if inner == nil {
+		t.FailNow()
+	}
+	if inner.Count() != 2 {
+		t.Errorf("it has %d holds, want 2", inner.Count())
+	}
+	unlock(t, inner)
+	unlock(t, h)
+	redistest.Eventually(t, 5*time.Second, "nothing is left", func() bool { return p.keys() == 0 })
+}
+
+// If the member on its way turns out to be somebody else's, it is locked anew when that one has gone.
+func TestAMemberOnItsWayMayBeTaken(t *testing.T) {
+	p := newParliament(t, 3)
+	other := lock(t, p.direct[1])
+	open := p.held(1)
+	h := lock(t, p.lock)
+	got := make(chan holdfast.Hold, 1)
+	go func() {
+		inner, err := p.members[1].Lock(h.Context(within(t)))
+		if err != nil {
+			t.Error(err)
+		}
+		got <- inner
+	}()
+	open()
+	unlock(t, other)
+	inner := <-got
+	if inner == nil {
+		t.FailNow()
+	}
+	if inner.Count() != 1 {
+		t.Errorf("it has %d holds, want 1", inner.Count())
+	}
+	unlock(t, inner)
+	unlock(t, h)
+	redistest.Eventually(t, 5*time.Second, "nothing is left", func() bool { return p.keys() == 0 })
+}
+
+// A hold that has ended gives back who answers later.
+func TestALateMemberOfAHoldThatHasEnded(t *testing.T) {
+	p := newParliament(t, 5)
+	open := p.held(1, 3)
+	h := lock(t, p.lock)
+	unlock(t, h)
+	if n := keysOf(t, p.servers[0], "orders") + keysOf(t, p.servers[2], "orders") + keysOf(t, p.servers[4], "orders"); n != 0 {
+		t.Errorf("%d of the majority are locked after Unlock", n)
+	}
+	open()
+	redistest.Eventually(t, 400*time.Millisecond, "the late ones are given back at once", func() bool { return p.keys() == 0 })
+}
+
+// A client that closes while its member is on its way gets it back; the others go on.
+func TestAClientClosesWhileItsMemberIsOnItsWay(t *testing.T) {
+	p := newParliament(t, 5)
+	open := p.held(3)
+	h := lock(t, p.lock)
+	closed := make(chan error, 1)
+	go func() { closed <- p.clients[3].Close() }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("Close hangs")
+	}
+	want(t, "the hold", h.Err(), nil)
+	open()
+	if _, err := p.lock.TryLock(within(t), 0, 0); !errors.Is(err, holdfast.ErrClosed) {
+		t.Errorf("with a closed member: got %v, want ErrClosed", err)
+	}
+	unlock(t, h)
+}
