@@ -3,6 +3,7 @@ package multilock_test
 import (
 	"context"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -185,6 +186,30 @@ func TestAClientThatClosesBesideAQuorumLock(t *testing.T) {
 	}
 	redistest.Eventually(t, 3*closingLease, "they have run out", func() bool { return p.keys() == 0 })
 	want(t, "Unlock", h.Unlock(within(t)), holdfast.ErrLost)
+}
+
+// A quorum lock that is re-entered inside of a multi lock's hold has the same owners, and both are kept together.
+func TestAQuorumLockInsideOfAMultiLockIsKeptTogether(t *testing.T) {
+	t.Parallel()
+	p := newParliament(t, 3, holdfast.WithWatchdogTimeout(1500*time.Millisecond))
+	plain := client(t, redistest.Start(t).Addr()).RLock("plain")
+	outer := lock(t, p.clients[0].MultiLock(p.lock, plain))
+	time.Sleep(250 * time.Millisecond) // the keepers look every 500 ms: now at different times
+	inner := lockIn(t, outer.Context(within(t)), p.lock)
+	for _, pause := range []time.Duration{0, 300 * time.Millisecond} { // whichever comes first
+		for _, s := range p.servers {
+			time.Sleep(pause)
+			s.Do(within(t), "FLUSHALL")
+			redistest.Eventually(t, 5*time.Second, "it is acquired again, by both", func() bool {
+				return strings.HasSuffix(s.Do(within(t), "HVALS", "orders").String(), "[2]")
+			})
+			want(t, "the outer hold", outer.Err(), nil)
+			want(t, "the inner hold", inner.Err(), nil)
+		}
+	}
+	unlock(t, inner)
+	unlock(t, outer)
+	empty(t, p.servers...)
 }
 
 // Sets of plain and quorum locks that overlap, in any order: everybody makes progress, nobody overlaps.

@@ -29,9 +29,9 @@ type leaving struct {
 // answered is sent again until the limit.
 //
 // Nobody waits for somebody else: those whose owners are free go out at once, those with a
-// re-entry under way when that is over, and each is sent again by itself if it has to be. An
-// owner's turn is given back as soon as its release is answered, so that no turn is
-// kept while another one is waited for.
+// re-entry under way when that is over, and each is sent again by itself if it has to be. The
+// turn of an owner that has holds left is given back as soon as its release is answered, so that it is
+// not kept while another one is waited for.
 func UnlockAll(ctx context.Context, members []Held, least, enough int) []error {
 	x := leaveAll(patience{ctx: context.WithoutCancel(ctx), until: time.Now().Add(unlockLimit)}, members, least, enough)
 	errs := make([]error, len(members))
@@ -89,8 +89,8 @@ type news struct {
 
 	mu       sync.Mutex
 	reports  []report
-	answers  int // that came
-	released int // of them, those that say so
+	out      int // releases that were not answered yet
+	released int // those whose answers say so
 }
 
 // take empties it.
@@ -144,6 +144,9 @@ func (x *exit) begin(l *leaving) bool {
 
 // send sends releases, in one call those that go together.
 func (x *exit) send(ready []*leaving) {
+	x.news.mu.Lock()
+	x.news.out += len(ready)
+	x.news.mu.Unlock()
 	for len(ready) > 0 {
 		batch, rest := goTogether(ready, (*owner).server)
 		ready = rest
@@ -171,10 +174,10 @@ func (x *exit) tell(r report) {
 	n.reports = append(n.reports, r)
 	enough := true
 	if r.step == answered {
-		n.answers++
+		n.out--
 		if v, err := r.l.call.Answers()[r.l.share].Ints(1); err == nil && v[0] != gone && r.l.after == 0 {
 			n.released++
-			enough = n.released >= x.enough || n.answers >= len(x.leavers)
+			enough = n.released >= min(x.least, x.enough) || n.out == 0
 		}
 	}
 	n.mu.Unlock()
