@@ -17,7 +17,8 @@ type carrying struct {
 // Carry returns ctx with the hold, and an owner for each member.
 func (h *hold) Carry(ctx context.Context) context.Context { return carrying{ctx, h} }
 
-// groupKey is the key of the group holds that a context carries, the innermost last.
+// groupKey is the key of the group holds that a context carries, the innermost last: a multi lock's, and then
+// those of its quorum locks.
 type groupKey struct{}
 
 func carried(ctx context.Context) []*hold {
@@ -31,12 +32,23 @@ func carried(ctx context.Context) []*hold {
 // Value is that of the hold, otherwise the parent's.
 func (c carrying) Value(key any) any {
 	if key == (groupKey{}) {
-		return append(slices.Clip(carried(c.Context)), c.hold)
+		return c.hold.appendGroups(slices.Clip(carried(c.Context)))
 	}
 	if v := c.hold.Value(key); v != nil {
 		return v
 	}
 	return c.Context.Value(key)
+}
+
+// appendGroups appends the hold and those of its members that are groups themselves.
+func (h *hold) appendGroups(groups []*hold) []*hold {
+	groups = append(groups, h)
+	for _, m := range h.living() {
+		if part, ok := m.(*hold); ok {
+			groups = append(groups, part)
+		}
+	}
+	return groups
 }
 
 // Value is the owner of the member that the key names: the latest one, so that after a loss it is found
