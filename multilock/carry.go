@@ -2,9 +2,11 @@ package multilock
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/holdfast-go/holdfast/internal/engine"
+	"github.com/holdfast-go/holdfast/locking"
 )
 
 // A carrying is a context with a hold and the owners of its members. They are looked up when they
@@ -43,12 +45,28 @@ func (c carrying) Value(key any) any {
 // appendGroups appends the hold and those of its members that are groups themselves.
 func (h *hold) appendGroups(groups []*hold) []*hold {
 	groups = append(groups, h)
-	for _, m := range h.living() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, m := range h.latest {
 		if part, ok := m.(*hold); ok {
 			groups = append(groups, part)
 		}
 	}
 	return groups
+}
+
+// reenterable is ErrLost if ctx carries a hold of this lock that is lost. Its members do not tell: a
+// majority of the servers may never have been asked for it, or have been released when it ended.
+func (l *Red) reenterable(ctx context.Context) error {
+	for _, h := range slices.Backward(carried(ctx)) {
+		if h.group.kind == l.kind && sameMembers(h.group.given, l.given) {
+			if err := h.Err(); errors.Is(err, locking.ErrLost) {
+				return err
+			}
+			return nil
+		}
+	}
+	return nil
 }
 
 // Value is the owner of the member that the key names: the latest one, so that after a loss it is found

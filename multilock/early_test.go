@@ -149,3 +149,24 @@ func TestAClientClosesWhileItsMemberIsOnItsWay(t *testing.T) {
 	}
 	unlock(t, h)
 }
+
+// One of the majority is lost before the others have joined, and with it the hold: who re-enters is told so, though a
+// majority of the servers would be free for a new owner.
+func TestReentryIntoAHoldThatWasLostEarly(t *testing.T) {
+	p := newParliament(t, 5)
+	open := p.held(1, 3)
+	h := lock(t, p.lock)
+	ctx := context.WithoutCancel(h.Context(within(t)))
+	if _, err := p.direct[0].ForceUnlock(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	want(t, "Extend", h.Extend(within(t), time.Minute), holdfast.ErrLost)
+	open()
+	redistest.Eventually(t, 5*time.Second, "nothing is left", func() bool { return p.keys() == 0 })
+	_, err := p.lock.TryLock(ctx, 0, 0)
+	want(t, "TryLock inside", err, holdfast.ErrLost)
+	_, err = p.withPlain().TryLock(ctx, 0, 0)
+	want(t, "TryLock of a multi lock inside", err, holdfast.ErrLost)
+	want(t, "Unlock", h.Unlock(within(t)), holdfast.ErrLost)
+	unlock(t, lock(t, p.lock))
+}

@@ -70,7 +70,11 @@ func same(p, q locking.Lock) bool {
 	ps, qs := locksOf(p), locksOf(q)
 	_, pRed := p.(*Red)
 	_, qRed := q.(*Red)
-	return pRed == qRed && len(ps) == len(qs) && !slices.ContainsFunc(ps, func(m *engine.Lock) bool { return !slices.ContainsFunc(qs, m.Same) })
+	return pRed == qRed && sameMembers(ps, qs)
+}
+
+func sameMembers(ps, qs []*engine.Lock) bool {
+	return len(ps) == len(qs) && !slices.ContainsFunc(ps, func(m *engine.Lock) bool { return !slices.ContainsFunc(qs, m.Same) })
 }
 
 // locksOf are the locks of a part: itself, or a quorum lock's members.

@@ -82,6 +82,11 @@ type acquisition struct {
 // run asks for all; if there are quorum locks too, for these once the others are won. Without a majority of one
 // everything is given back, and it begins anew after a pause.
 func (a *acquisition) run() (*hold, error) {
+	for _, r := range a.races {
+		if err := r.red.reenterable(r.ctx); err != nil {
+			return nil, r.named(err)
+		}
+	}
 	retries := a.all[0].Retries()
 	for {
 		if err := a.win(); err != nil {

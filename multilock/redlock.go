@@ -126,6 +126,9 @@ const longestLimit = 500 * time.Millisecond
 func drift(lease time.Duration) time.Duration { return lease/100 + 2*time.Millisecond }
 
 func (r *race) run() (*hold, error) {
+	if err := r.red.reenterable(r.ctx); err != nil {
+		return nil, err
+	}
 	for {
 		if r.wait.Err() != nil {
 			return nil, r.ended()
