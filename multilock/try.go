@@ -109,7 +109,8 @@ type one struct {
 	call  *script.Call   // that was started; nil: it is asked by a goroutine of its own
 	owner engine.Carrier // that it was started for
 	heard bool           // guarded by try.mu
-	known bool           // it is known whether it was acquired; guarded by try.mu
+	noted bool           // what it has said was counted; guarded by try.mu
+	known bool           // and it is known whether it was acquired; guarded by try.mu
 }
 
 // ask asks one member. Mostly nothing has to be waited for before, and the answer is heard
@@ -165,6 +166,7 @@ func (t *try) note(f *one, busy bool, err error) {
 		f.bid.Lock.SetDark(true)
 	}
 	t.mu.Lock()
+	f.noted = true
 	t.left--
 	if !f.dark {
 		t.lit--
@@ -295,7 +297,7 @@ func (t *try) owe() {
 			continue
 		}
 		t.hold.owe(runner.bid.Lock, time.Now().Add(t.r.longest).UnixNano())
-		if i >= 0 && t.asked[i].owner != nil {
+		if i >= 0 && !t.asked[i].noted && t.asked[i].owner != nil {
 			t.hold.expect(t.asked[i].owner)
 		}
 	}

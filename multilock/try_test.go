@@ -138,6 +138,32 @@ func TestWhatAHoldOwes(t *testing.T) {
 	}
 }
 
+// What a hold expects comes: who has answered before it began, whatever that was, is not on its way.
+func TestWhatAHoldExpects(t *testing.T) {
+	for _, early := range []bool{true, false} {
+		x, f := oneLeft(t)
+		f.owner = f.bid.Carrier()
+		x.asked, x.r.runners, x.r.longest = []*one{f}, []*runner{f.runner}, time.Minute
+		if early {
+			x.note(f, false, engine.ErrSilent)
+		}
+		x.over, x.hold = true, newHold(&group{name: "red(orders, orders, orders)"}, []engine.Held{&lapsing{}, &lapsing{}}, 2)
+		x.owe()
+		if n := len(x.hold.coming); n != 1 && !early {
+			t.Errorf("without an answer: it expects %d, want 1", n)
+		}
+		if !early {
+			x.note(f, false, engine.ErrSilent)
+		}
+		if n := len(x.hold.coming); n != 0 {
+			t.Errorf("after the answer (before the hold: %v): it expects %d, want none", early, n)
+		}
+		if n := x.hold.owed(); n != 1 {
+			t.Errorf("after the answer (before the hold: %v): it owes %d, want 1", early, n)
+		}
+	}
+}
+
 // Only who is silent is dark: not who said no or answered late, and not who was not asked.
 func TestWhoIsDark(t *testing.T) {
 	named := func(err error) error { return fmt.Errorf("member %q: %w", "orders", err) }
