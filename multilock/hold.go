@@ -41,9 +41,9 @@ type hold struct {
 
 var _ locking.Hold = (*hold)(nil)
 
-// newHold makes a hold of members that were just acquired.
-func newHold(g *group, members []engine.Held, need int) *hold {
-	h := &hold{group: g, need: need, owner: members[0].Owner()}
+// newHold makes a hold of members that were just acquired; a quorum lock's with the longest lease of them.
+func newHold(g *group, members []engine.Held, need int, lease time.Duration) *hold {
+	h := &hold{group: g, need: need, lease: lease, owner: members[0].Owner()}
 	counts := make([]int, len(members))
 	for i, m := range members {
 		counts[i] = m.Count()

@@ -40,7 +40,7 @@ func (l *lapsing) Err() error {
 // comes then does not complete the hold, which is over.
 func TestNobodyJoinsAHoldWhoseMajorityHasJustEnded(t *testing.T) {
 	members := []*lapsing{{}, {}, {}}
-	h := newHold(&group{name: "red(orders, orders, orders)"}, []engine.Held{members[0], members[1]}, 2)
+	h := newHold(&group{name: "red(orders, orders, orders)"}, []engine.Held{members[0], members[1]}, 2, 0)
 	if !h.join(&engine.Lock{}, members[2]) {
 		t.Fatal("a member that comes in time does not join")
 	}

@@ -183,7 +183,7 @@ func (a *acquisition) win() error {
 // hold makes one hold of all. A lease of the caller's starts anew once all are held, or those
 // that were acquired first would have less of it.
 func (a *acquisition) hold(elected []*hold) (*hold, error) {
-	h := newHold(&a.multi.group, a.holds(elected), len(a.multi.parts))
+	h := newHold(&a.multi.group, a.holds(elected), len(a.multi.parts), 0)
 	if a.ask.Lease == 0 || len(elected) == 0 && len(a.batches()) == 1 {
 		a.keep(elected)
 		return h, nil

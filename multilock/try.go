@@ -260,7 +260,7 @@ func (t *try) finish() {
 	red := t.r.red
 	valid := t.r.lease - time.Since(t.start) - drift(t.r.lease)
 	if len(t.won) >= red.quorum && valid > 0 {
-		t.hold = newHold(&red.group, t.inOrder(), red.quorum)
+		t.hold = newHold(&red.group, t.inOrder(), red.quorum, t.r.longest)
 		t.owe()
 		return
 	}
@@ -287,7 +287,6 @@ func (t *try) finish() {
 // owe has the hold know which members may have been acquired by this try or one before, though they did
 // not say so. What comes of them joins it, is taken back, or runs out.
 func (t *try) owe() {
-	t.hold.lease = t.r.longest
 	for _, runner := range t.r.runners {
 		i := slices.IndexFunc(t.asked, func(f *one) bool { return f.runner == runner })
 		if i >= 0 && t.asked[i].known {

@@ -62,7 +62,7 @@ func TestAMemberThatHasAnsweredIsFreeForTheNextTry(t *testing.T) {
 func TestALateMemberTellsOfTheEndUnderNoMutex(t *testing.T) {
 	x, f := oneLeft(t)
 	members := []*lapsing{{}, {}}
-	x.over, x.hold = true, newHold(&group{name: "red(orders, orders, orders)"}, []engine.Held{members[0], members[1]}, 2)
+	x.over, x.hold = true, newHold(&group{name: "red(orders, orders, orders)"}, []engine.Held{members[0], members[1]}, 2, 0)
 	var told, locked atomic.Bool
 	x.hold.ended = func() {
 		told.Store(true)
@@ -93,7 +93,7 @@ func TestALateMemberIsGivenBackWithItsHold(t *testing.T) {
 	if busy, err := engine.Ask([]*engine.Bid{f.bid}); busy != nil || err != nil {
 		t.Fatal(busy, err)
 	}
-	h := newHold(&group{name: "red(orders, orders, orders)"}, []engine.Held{&lapsing{}, &lapsing{}}, 2)
+	h := newHold(&group{name: "red(orders, orders, orders)"}, []engine.Held{&lapsing{}, &lapsing{}}, 2, 0)
 	h.members = append(h.members, f.bid.Won())
 	x.r.runners = []*runner{f.runner}
 	a := &acquisition{races: []*race{x.r}, single: true}
@@ -130,7 +130,7 @@ func TestWhatAHoldOwes(t *testing.T) {
 		f.known = c.known
 		f.stray.Store(c.stray.UnixNano())
 		x.asked, x.r.runners, x.r.longest = []*one{f}, []*runner{f.runner}, time.Minute
-		x.hold = newHold(&group{name: "red(orders, orders, orders)"}, []engine.Held{&lapsing{}, &lapsing{}}, 2)
+		x.hold = newHold(&group{name: "red(orders, orders, orders)"}, []engine.Held{&lapsing{}, &lapsing{}}, 2, 0)
 		x.owe()
 		if n := x.hold.owed(); n != c.owed {
 			t.Errorf("after %s: it owes %d members, want %d", c.name, n, c.owed)
@@ -147,7 +147,7 @@ func TestWhatAHoldExpects(t *testing.T) {
 		if early {
 			x.note(f, false, engine.ErrSilent)
 		}
-		x.over, x.hold = true, newHold(&group{name: "red(orders, orders, orders)"}, []engine.Held{&lapsing{}, &lapsing{}}, 2)
+		x.over, x.hold = true, newHold(&group{name: "red(orders, orders, orders)"}, []engine.Held{&lapsing{}, &lapsing{}}, 2, 0)
 		x.owe()
 		if n := len(x.hold.coming); n != 1 && !early {
 			t.Errorf("without an answer: it expects %d, want 1", n)
