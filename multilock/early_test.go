@@ -3,6 +3,7 @@ package multilock_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -169,4 +170,24 @@ func TestReentryIntoAHoldThatWasLostEarly(t *testing.T) {
 	want(t, "TryLock of a multi lock inside", err, holdfast.ErrLost)
 	want(t, "Unlock", h.Unlock(within(t)), holdfast.ErrLost)
 	unlock(t, lock(t, p.lock))
+}
+
+// Extend is for those who join later, too.
+func TestALateMemberOfAHoldThatWasExtended(t *testing.T) {
+	p := newParliament(t, 5)
+	const lease = 10 * time.Second
+	open := p.held(1, 3)
+	h := lock(t, p.lock, holdfast.WithLease(lease))
+	if err := h.Extend(within(t), time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	open()
+	for i, s := range p.servers {
+		redistest.Eventually(t, 5*time.Second, fmt.Sprintf("member %d has the longer lease", i), func() bool {
+			ms, _ := s.Do(within(t), "PTTL", "orders").Int64()
+			return time.Duration(ms)*time.Millisecond > lease
+		})
+	}
+	unlock(t, h)
+	redistest.Eventually(t, 5*time.Second, "nothing is left", func() bool { return p.keys() == 0 })
 }

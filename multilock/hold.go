@@ -27,6 +27,7 @@ type hold struct {
 	closed   []engine.Held              // those whose client was closed: Unlock still releases them
 	debts    map[*engine.Lock]time.Time // a quorum lock's that are no members, but may be in Redis until then at most
 	lease    time.Duration              // the longest that a member may have
+	extended time.Time                  // until when Extend has made them last
 	owner    string                     // of the first one there was
 	count    int
 	life     engine.Life
@@ -184,8 +185,11 @@ func (h *hold) extend(ctx context.Context, lease time.Duration) error {
 	}
 	h.mu.Lock()
 	h.lease = max(h.lease, lease)
+	if until := time.Now().Add(lease); until.After(h.extended) {
+		h.extended = until
+	}
+	members := slices.Clone(h.members) // those that join after this see until when
 	h.mu.Unlock()
-	members := h.living()
 	errs := make(chan error, len(members))
 	for _, m := range members {
 		go func() { errs <- m.Extend(ctx, lease) }() // ends with ctx or with the member

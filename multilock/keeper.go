@@ -128,9 +128,21 @@ func (h *hold) join(l *engine.Lock, m engine.Held) bool {
 		h.latest = append(slices.DeleteFunc(h.latest, l.Owns), m)
 		delete(h.debts, l)
 	}
+	lease := time.Until(h.extended)
 	h.mu.Unlock()
 	if ok {
 		m.OnEnd(func(cause error) { h.memberEnded(m, cause) })
 	}
+	if ok && lease >= time.Millisecond {
+		go catchUp(m, lease) // ends with the member, or the limit of an answer
+	}
 	return ok
+}
+
+// catchUp extends a member that has joined after Extend; otherwise the hold would be left with those that had been
+// there.
+func catchUp(m engine.Held, lease time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), engine.AttemptLimit)
+	defer cancel()
+	_ = m.Extend(ctx, lease)
 }
