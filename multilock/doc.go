@@ -93,8 +93,8 @@
 // The hold begins with that majority. The others join it as they answer, mostly within a
 // millisecond, and are given back if it has ended by then; a context of the hold knows them from the
 // beginning, and who locks one inside of it waits for its answer. Only a re-entry, whose count is that of most
-// members, and a quorum lock that is one of a multi lock's, which may have to give everything back and ask
-// again, wait for all that are alive.
+// members, a quorum lock that is one of a multi lock's, which may have to give everything back and ask
+// again, and the first call of a cluster's client, which has to ask how releases are told, wait for all that are alive.
 //
 // Without a majority every member is given back, also those that did not answer. Who finds a majority taken and wins no member waits
 // for a message of any of them, for the first lease to end or for 5 seconds. Where the

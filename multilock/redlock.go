@@ -79,7 +79,7 @@ type race struct {
 	longest time.Duration // the longest
 	span    tracing.Acquire
 	single  bool
-	early   bool // a majority is enough to begin with; not for a re-entry, whose count is that of most members
+	early   bool // a majority is enough to begin with; not where a bid Waits: of a re-entry the count is that of most members
 	runners []*runner
 	wake    chan struct{} // messages of any member
 	over    atomic.Int32  // calls under way to members, and the call itself
