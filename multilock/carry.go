@@ -69,15 +69,19 @@ func (l *Red) reenterable(ctx context.Context) error {
 	return nil
 }
 
-// Value is the owner of the member that the key names: the latest one, so that after a loss it is found
-// to be lost. One that is on its way makes who re-enters wait until it has arrived.
+// Value is the owner of the member that the key names, if the hold has it; of a hold that has ended the latest one, so
+// that it is found to be lost. One that is on its way makes who re-enters wait until it has arrived.
 func (h *hold) Value(key any) any {
 	if !engine.IsOwnerKey(key) {
 		return nil
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, m := range h.latest {
+	members := h.members
+	if h.life.Err != nil {
+		members = h.latest
+	}
+	for _, m := range members {
 		if o := m.Value(key); o != nil {
 			return o
 		}
@@ -88,6 +92,13 @@ func (h *hold) Value(key any) any {
 		}
 	}
 	return nil
+}
+
+// awaits tells whether a member is on its way.
+func (h *hold) awaits(l *engine.Lock) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.ContainsFunc(h.coming, l.Carries)
 }
 
 // expect has the hold carry the owner of a member that is on its way.

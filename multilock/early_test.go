@@ -191,3 +191,20 @@ func TestALateMemberOfAHoldThatWasExtended(t *testing.T) {
 	unlock(t, h)
 	redistest.Eventually(t, 5*time.Second, "nothing is left", func() bool { return p.keys() == 0 })
 }
+
+// A member that is lost while the hold lives is nobody's: a re-entry begins it anew.
+func TestReentryBeginsALostMemberAnew(t *testing.T) {
+	p := newParliament(t, 3)
+	h := p.whole()
+	work := h.Context(within(t))
+	p.servers[0].Do(within(t), "FLUSHALL")
+	_, err := p.members[0].TryLock(work, 0, 0)
+	want(t, "re-entry of the member", err, holdfast.ErrLost) // by now that is known
+	p.dark(true, 1)
+	again := lockIn(t, work, p.lock)
+	want(t, "the hold", h.Err(), nil)
+	p.dark(false, 1)
+	unlock(t, again)
+	unlock(t, h)
+	redistest.Eventually(t, 5*time.Second, "nothing is left", func() bool { return p.keys() == 0 })
+}

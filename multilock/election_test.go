@@ -81,7 +81,7 @@ func TestALeaseOfAMultiLockWithAQuorumLock(t *testing.T) {
 func TestNothingIsHeldWhileAQuorumLockIsBusy(t *testing.T) {
 	p := newParliament(t, 3)
 	other := lock(t, p.clients[1].RedLock(p.direct...))
-	redistest.Eventually(t, time.Second, "it has all", func() bool { return p.keys() == 3 }) // for messages nobody waits who can get one
+	redistest.Eventually(t, 5*time.Second, "it has all", func() bool { return p.keys() == 3 }) // for messages nobody waits who can get one
 	ctx := within(t)
 	got := make(chan holdfast.Hold, 1)
 	go func() {

@@ -57,7 +57,7 @@ func (k *keeper) stop() {
 // look asks the members that are missing, one after the other, each for the short limit.
 func (k *keeper) look(h *hold) {
 	for _, m := range k.red.given {
-		if k.ctx.Err() == nil && !h.has(m) && !k.follows(m) {
+		if k.ctx.Err() == nil && !h.has(m) && !h.awaits(m) && !k.follows(m) {
 			k.fetch(h, m)
 		}
 	}

@@ -34,7 +34,7 @@ func TestTheWaitEndsForAnotherMemberAfterAnElection(t *testing.T) {
 	t.Parallel()
 	p := newParliament(t, 3)
 	other := lock(t, p.clients[1].RedLock(p.direct...))
-	redistest.Eventually(t, time.Second, "it has all", func() bool { return p.keys() == 3 })
+	redistest.Eventually(t, 5*time.Second, "it has all", func() bool { return p.keys() == 3 })
 	got := make(chan error, 1)
 	go func() {
 		_, err := p.withPlain().TryLock(within(t), 2*time.Second, 0)

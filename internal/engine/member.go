@@ -36,6 +36,9 @@ func (l *Lock) Owns(held Held) bool {
 	return ok && h.owner.engine == l.engine && h.owner.target.Key == l.target.Key
 }
 
+// Carries tells whether an owner is one of this lock.
+func (l *Lock) Carries(c Carrier) bool { return c.Value(ownerKey{l.engine, l.target.Key}) != nil }
+
 // OneClient tells whether two locks are of one client.
 func (l *Lock) OneClient(other *Lock) bool { return l.engine == other.engine }
 
