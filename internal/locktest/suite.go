@@ -1,5 +1,5 @@
 // Package locktest is the one suite of promises: what every lock kind must do on
-// every backend. A kind's own promises stand beside it in its own package.
+// every backend that it can be on. A kind's own promises stand beside it in its own package.
 package locktest
 
 import (
