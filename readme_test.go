@@ -213,3 +213,54 @@ func TestRefusalsOfTheFailuresPage(t *testing.T) {
 		}
 	}
 }
+
+// What a program's own mistakes are told, too.
+func TestMistakesOfTheFailuresPage(t *testing.T) {
+	text, err := os.ReadFile("docs/failures.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rdb := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
+	defer rdb.Close()
+	ring := redis.NewRing(&redis.RingOptions{})
+	defer ring.Close()
+	client, err := holdfast.New(rdb)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	closed, err := holdfast.New(rdb)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := closed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	made := func(rdb redis.UniversalClient, opts ...holdfast.Option) error {
+		_, err := holdfast.New(rdb, opts...)
+		return err
+	}
+	lock := func(l holdfast.Lock, opts ...holdfast.AcquireOption) error {
+		_, err := l.Lock(t.Context(), opts...)
+		return err
+	}
+	_, look := closed.RLock("orders").IsLocked(t.Context())
+	var none *holdfast.Client
+	for _, err := range []error{
+		made(nil), made(rdb, nil), made(ring), lock(none.RLock("orders")), lock(closed.RLock("orders")), look,
+		lock(client.RLock("orders", nil)), lock(client.RLock("orders"), nil),
+	} {
+		if err == nil {
+			t.Error("got no error, want one")
+			continue
+		}
+		told, _, _ := strings.Cut(err.Error(), "it moves keys") // the page leaves the reason out
+		_, end, _ := strings.Cut(told, ": holdfast: ")
+		if told = strings.TrimSpace(told); !strings.Contains(string(text), "`"+told) && (end == "" || !strings.Contains(string(text), "`… "+end+"`")) {
+			t.Errorf("docs/failures.md: got neither %q nor its end, want one", told)
+		}
+	}
+	if err := none.Close(); err != nil {
+		t.Errorf("Close of a nil client: got %v, want nil", err)
+	}
+}
