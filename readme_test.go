@@ -48,9 +48,17 @@ func goBlocks(t *testing.T, page string) (blocks []string) {
 // A code block is a program, which is compiled here, or it stands word for word in an
 // example, which is compiled and run with the tests.
 func TestCodeOfThePagesCompiles(t *testing.T) {
-	examples, err := os.ReadFile("example_test.go")
+	files, err := filepath.Glob("example*_test.go")
 	if err != nil {
 		t.Fatal(err)
+	}
+	var examples []byte
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		examples = append(examples, text...)
 	}
 	total := 0
 	for _, page := range pages(t) {

@@ -1,9 +1,11 @@
 // Package locking is the contract of all locks of this library: what a lock
 // and a hold can do, the errors they return, and the options of a call.
 //
-// Users read and import it through the root package, which re-exports every
-// name. It imports nothing else of this library, so every other package may
-// build on it.
+// Users read and import it through the root package, which re-exports what they
+// need: [Lock], [Hold], the errors, the With… options and their types. The rest is
+// for the packages that make locks: [NewAcquire] and [NewLockOptions] apply a call's and
+// a lock's options, [CheckDuration] is the one bound of all durations. It imports
+// nothing else of this library, so every other package may build on it.
 package locking
 
 import (
