@@ -3,9 +3,11 @@ package holdfast_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -80,6 +82,81 @@ func TestHazardCancelledAtAnyInstant(t *testing.T) {
 	z.proxy.Decide(nil)
 	z.freeWithin(2 * time.Second)
 	z.gets(slack, wait(z.ctx(), z.other))
+}
+
+var cancellations = flag.Int64("hazard.cancellations", 0,
+	"how many calls TestHazardCancelledByTheThousand cancels; 0: as many as three seconds take")
+
+// Callers of all kinds leave at random instants, many at once: before their question is
+// sent, while it is under way, in the queue, while the lock is being handed to them. Nobody
+// is inside beside another one, and nothing is left: no key, no place in a queue, no
+// subscription; goroutines are counted when all tests are done.
+func TestHazardCancelledByTheThousand(t *testing.T) {
+	t.Parallel()
+	z := newHazard(t)
+	var locks []holdfast.Lock
+	var registers []*register // one for each name: two clients have each of them
+	for c := range 2 {
+		client := z.direct()
+		for i := range 4 {
+			locks = append(locks, client.RLock(fmt.Sprint("orders", i)), client.FairLock(fmt.Sprint("fair", i)))
+			if c == 0 {
+				registers = append(registers, new(register), new(register))
+			}
+		}
+	}
+	var cancelled, acquired, failed atomic.Int64
+	var callers sync.WaitGroup
+	start := time.Now()
+	enough := func() bool {
+		if *cancellations == 0 {
+			return time.Since(start) > 3*time.Second && cancelled.Load() >= 1000 && acquired.Load() > 0
+		}
+		return cancelled.Load() >= *cancellations
+	}
+	for n := range uint64(32) {
+		callers.Go(func() {
+			random := rand.New(rand.NewPCG(2026, n))
+			for failed.Load() == 0 && !enough() {
+				i := random.IntN(len(locks))
+				ctx, cancel := context.WithCancel(context.Background())
+				timer := time.AfterFunc(time.Microsecond<<random.IntN(14)+time.Duration(random.IntN(1000)), cancel) // up to 8 ms
+				h, err := locks[i].Lock(ctx)
+				timer.Stop()
+				cancel()
+				switch {
+				case err == nil:
+					acquired.Add(1)
+					registers[i%len(registers)].enter()
+					registers[i%len(registers)].leave()
+					if err := h.Unlock(ctx); err != nil {
+						failed.Add(1)
+						z.Errorf("Unlock: %v", err)
+					}
+				case !errors.Is(err, context.Canceled), errors.Is(err, holdfast.ErrNotAcquired):
+					failed.Add(1)
+					z.Errorf("a cancelled Lock: got %v, want context.Canceled", err)
+				default:
+					cancelled.Add(1)
+				}
+			}
+		})
+	}
+	callers.Wait()
+	if acquired.Load() == 0 {
+		z.Error("nobody ever acquired: the cancelling met no grant")
+	}
+	for i, r := range registers {
+		if n := r.overlaps.Load(); n > 0 {
+			z.Errorf("%s: %d overlaps, want none", locks[i].Name(), n)
+		}
+	}
+	z.Logf("%d cancelled, %d acquired", cancelled.Load(), acquired.Load())
+	redistest.Eventually(z, 5*time.Second, "nothing is left", func() bool {
+		keys, err := z.server.Do(z.ctx(), "KEYS", "*").StringSlice()
+		channels, err2 := z.server.Do(z.ctx(), "PUBSUB", "CHANNELS").Slice()
+		return err == nil && err2 == nil && len(keys) == 0 && len(channels) == 0
+	})
 }
 
 // The outer hold survives whatever becomes of re-entries that are cancelled.
