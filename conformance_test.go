@@ -98,13 +98,42 @@ var (
 			return redis.NewClusterClient(&redis.ClusterOptions{Addrs: cluster.Addrs()})
 		}
 	}}
-	sentinels = locktest.Backend{Name: "sentinel", Start: func(t *testing.T) func() redis.UniversalClient {
-		sentinel := redistest.StartSentinel(t, 1)
-		return func() redis.UniversalClient {
-			return redis.NewFailoverClient(&redis.FailoverOptions{MasterName: sentinel.Name, SentinelAddrs: sentinel.Addrs()})
-		}
-	}}
+	sentinels = locktest.Backend{
+		Name:   "sentinel",
+		Start:  func(t *testing.T) func() redis.UniversalClient { return deploy(t).Dial },
+		Deploy: deploy,
+	}
 )
+
+// deploy starts a master with a replica, watched by sentinels.
+func deploy(t *testing.T) locktest.Deployment {
+	sentinel := redistest.StartSentinel(t, 1)
+	return locktest.Deployment{
+		Dial: func() redis.UniversalClient {
+			return redis.NewFailoverClient(&redis.FailoverOptions{MasterName: sentinel.Name, SentinelAddrs: sentinel.Addrs()})
+		},
+		Failover: func(t *testing.T) *redis.Client {
+			redistest.Eventually(t, patience, "the deployment is healthy", func() bool {
+				return sentinel.Healthy() == nil && sentinel.Master() != nil
+			})
+			everythingIsReplicated(t, sentinel.Master())
+			return sentinel.Failover(t).Client(t)
+		},
+	}
+}
+
+// everythingIsReplicated waits until a replica has all that its master has had until now.
+func everythingIsReplicated(t *testing.T, master *redistest.Server) {
+	t.Helper()
+	conn := master.Client(t).Conn() // WAIT is for what its own connection has written
+	defer conn.Close()
+	if err := conn.Set(t.Context(), "marker", "", time.Millisecond).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := conn.Wait(t.Context(), 1, 3*time.Second).Result(); n != 1 || err != nil {
+		t.Fatalf("WAIT: got %d, %v, want 1", n, err)
+	}
+}
 
 // The one suite of promises, for each kind on every backend that it can be on.
 func TestRLockPromises(t *testing.T)     { promises(t, rlocks, backends) }

@@ -70,6 +70,9 @@ func (k Kind) title(name string) string {
 type Backend struct {
 	Name  string
 	Start func(t *testing.T) (dial func() redis.UniversalClient)
+
+	// Deploy starts servers of which one takes over from another; nil: they do not.
+	Deploy func(t *testing.T) Deployment
 }
 
 // Run runs every promise for one kind on one backend.
@@ -84,6 +87,14 @@ func Run(t *testing.T, kind Kind, backend Backend) {
 			p.test(&bed{T: t, kind: kind, dials: dials})
 		})
 	}
+	if backend.Deploy == nil {
+		return
+	}
+	t.Run("a hold goes on through a failover, and who waits waits on", func(t *testing.T) {
+		t.Parallel()
+		d := backend.Deploy(t) // its own: the failover would be in the way of the other promises
+		goesOn(&bed{T: t, kind: kind, dials: []func() redis.UniversalClient{d.Dial}}, d.Failover)
+	})
 }
 
 type promise struct {
