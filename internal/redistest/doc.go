@@ -7,8 +7,10 @@
 // variable HOLDFAST_REDIS_SERVER names. Without one a test fails and says what
 // to install; it is never skipped.
 //
+// StartWithClock starts a single server whose clock can be set.
+//
 // Each Start… function belongs to a test: it fails the test when the servers do
-// not come up, and stops them when the test ends. Each has a Launch… beside it
+// not come up, and stops them when the test ends. Most have a Launch… beside them
 // for programs without a test, which return an error and leave Close to the
 // caller.
 //

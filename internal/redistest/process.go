@@ -77,8 +77,9 @@ type process struct {
 	ended chan struct{} // closed once it has ended and been reaped
 }
 
-// startProcess runs the binary in dir; its output is added to dir's redis.log.
-func startProcess(dir string, args []string) (*process, error) {
+// startProcess runs the binary in dir, with env beside this process's environment; its
+// output is added to dir's redis.log.
+func startProcess(dir string, env, args []string) (*process, error) {
 	path, err := binary()
 	if err != nil {
 		return nil, err
@@ -91,6 +92,7 @@ func startProcess(dir string, args []string) (*process, error) {
 
 	cmd := exec.Command(path, args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
+	cmd.Env = append(cmd.Environ(), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	p := &process{cmd: cmd, ended: make(chan struct{})}
 	started := make(chan error)

@@ -30,6 +30,7 @@ type Server struct {
 	Port int
 
 	dir   string
+	env   []string // beside this process's environment
 	held  *loopback.Port
 	admin *redis.Client
 
@@ -52,13 +53,14 @@ func Start(t testing.TB, args ...string) *Server {
 }
 
 // Launch is Start without a test: the caller must Close the server.
-func Launch(args ...string) (*Server, error) { return launch(loopback.Hold, args) }
+func Launch(args ...string) (*Server, error) { return launch(loopback.Hold, nil, args) }
 
-func launch(hold func() (*loopback.Port, error), args []string) (*Server, error) {
+func launch(hold func() (*loopback.Port, error), env, args []string) (*Server, error) {
 	s, err := prepare(hold)
 	if err != nil {
 		return nil, err
 	}
+	s.env = env
 	s.args = append([]string{
 		"--port", strconv.Itoa(s.Port), "--bind", "127.0.0.1", "--dir", s.dir,
 		"--save", "", "--appendonly", "no",
@@ -188,7 +190,7 @@ func (s *Server) Spawn(args ...string) error {
 	s.addArgs(args...)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	run, err := startProcess(s.dir, s.args)
+	run, err := startProcess(s.dir, s.env, s.args)
 	if err != nil {
 		return err
 	}
