@@ -3,6 +3,9 @@ package holdfast_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -119,6 +122,45 @@ func TestHazardDeafSubscription(t *testing.T) {
 			t.Logf("the waiter came after %v", time.Since(start).Round(time.Millisecond))
 		})
 	}
+}
+
+// Messages are not read for a while, and Redis cuts the connection for them because too
+// many have piled up. What was freed meanwhile is told by the new one's confirmation.
+func TestHazardMessagesPileUp(t *testing.T) {
+	t.Parallel()
+	z := newHazard(t)
+	z.redis("CONFIG", "SET", "client-output-buffer-limit", "pubsub 256kb 0 0")
+	held := z.mustLock(z.other)
+	noise := z.mustLock(z.direct().RLock("noise"))
+	w := z.waits(z.lock)
+	beside := wait(z.ctx(), z.client.RLock("noise"))
+	const channel = "redisson_lock__channel:{noise}"
+	redistest.Eventually(z, patience, "both are subscribed", func() bool {
+		return z.server.Do(z.ctx(), "PUBLISH", channel, "1").Val() == int64(1)
+	})
+
+	open := make(chan struct{})
+	z.proxy.OnNext("PING", faultproxy.Gate(open)) // nothing behind it is read either
+	redistest.Eventually(z, patience, "the reader is stopped", func() bool { return len(z.proxy.Log()) > 0 })
+	stopped := z.proxy.PubSubConns()
+	const flood = "for _ = 1, 3 do redis.call('PUBLISH', ARGV[1], string.rep('x', 65536)) end return 1"
+	redistest.Eventually(z, patience, "Redis cuts the connection", func() bool {
+		for range 16 {
+			z.redis("EVAL", flood, "0", channel)
+		}
+		return z.subscribers() == 0
+	})
+	if log, err := os.ReadFile(filepath.Join(z.server.Dir(), "redis.log")); err != nil || !strings.Contains(string(log), "output buffer limits") {
+		z.Errorf("the server's log has nothing of an output buffer: %v", err)
+	}
+	z.mustUnlock(held)
+	if conns := z.proxy.PubSubConns(); !slices.Equal(conns, stopped) {
+		z.Errorf("connections for messages: got %v, want %v, which the client still takes for good", conns, stopped)
+	}
+	close(open)
+	z.gets(time.Second, w)
+	z.mustUnlock(noise)
+	z.gets(time.Second, beside)
 }
 
 func TestHazardServerRestartsWhileWaiting(t *testing.T) {
