@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -27,7 +30,7 @@ const checkLimit = 10 * time.Second
 // has made one before: make your locks, which sends nothing, then call Check. It leaves no key behind.
 //
 // The error joins all that is wrong, each in one sentence. What this user may not
-// ask (INFO) is passed over. Bounded by ctx, and by 10 seconds.
+// ask (INFO) is passed over. Where maybe only one side speaks TLS it says so. Bounded by ctx, and by 10 seconds.
 func (c *Client) Check(ctx context.Context) error {
 	if ctx == nil {
 		return errors.New("holdfast: ctx is nil")
@@ -38,7 +41,9 @@ func (c *Client) Check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, checkLimit)
 	defer cancel()
 	unsuitable, err := c.checkServers(ctx)
-	if err == nil {
+	if err != nil {
+		err = c.suspectTLS(err)
+	} else {
 		name := "holdfast-check-" + uuid.NewString()
 		err = rlock.New(c.engine, name, c.mapper(name)).Check(ctx)
 		if c.fair.Load() {
@@ -52,6 +57,29 @@ func (c *Client) Check(ctx context.Context) error {
 		return fmt.Errorf("check: %w", err)
 	}
 	return nil
+}
+
+// suspectTLS adds to the error of a first question what it may come from if one side
+// speaks TLS and the other does not. Redis says nothing of it: a TLS port closes a connection in the
+// clear, and one in the clear takes the client's greeting for the beginning of a command.
+func (c *Client) suspectTLS(err error) error {
+	encrypted := false
+	switch rdb := c.rdb.(type) {
+	case *redis.Client:
+		encrypted = rdb.Options().TLSConfig != nil
+	case *redis.ClusterClient:
+		encrypted = rdb.Options().TLSConfig != nil
+	default:
+		return err
+	}
+	var network net.Error
+	switch {
+	case !encrypted && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
+		return fmt.Errorf("%w: the server closed the connection; maybe it wants TLS, and this client has no TLSConfig", err)
+	case encrypted && (errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network) && network.Timeout()):
+		return fmt.Errorf("%w; maybe it does not speak TLS, and this client does", err)
+	}
+	return err
 }
 
 // checkServers asks each master about itself: unsuitable is what it says, err why it
