@@ -3,6 +3,7 @@ package locktest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/holdfast-go/holdfast"
@@ -192,14 +193,19 @@ var holding = []promise{
 		boom := errors.New("boom")
 		b.want("Do of a failing fn", l.Do(b.ctx(), func(context.Context) error { return boom }), boom)
 		b.free(other)
-		err := l.Do(b.ctx(), func(ctx context.Context) error {
-			if _, err := other.ForceUnlock(ctx); err != nil {
-				return err
+		for _, said := range []error{nil, boom} {
+			err := l.Do(b.ctx(), func(ctx context.Context) error {
+				if _, err := other.ForceUnlock(ctx); err != nil {
+					return err
+				}
+				<-ctx.Done()
+				return said
+			})
+			b.want(fmt.Sprintf("Do whose hold was lost, of an fn that returned %v", said), err, holdfast.ErrLost)
+			if said != nil {
+				b.want("Do whose hold was lost, of a failing fn", err, said)
 			}
-			<-ctx.Done()
-			return nil
-		})
-		b.want("Do whose hold was lost, though fn returned nil", err, holdfast.ErrLost)
+		}
 		b.want("Do without fn", nonNil(l.Do(b.ctx(), nil)), errAny)
 	}},
 	{"Do releases when fn panics", func(b *bed) {
