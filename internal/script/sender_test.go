@@ -106,13 +106,52 @@ func TestNoScriptIsAnsweredWithTheText(t *testing.T) {
 		s := newSender(t, rdb)
 		for n := range 3 {
 			flush(t, rdb)
-			// Two slots, so a pipeline on the cluster.
 			got := answers(t, s.Start(op(add, "{x}", ""), op(add, "{x}", "")))
-			if got[0].Err != nil || got[1].Reply[0] != int64(2*n+2) {
+			if got[0].Err != nil || got[1].Err != nil || got[1].Reply[0] != int64(2*n+2) {
 				t.Errorf("got %v, want count %d", got, 2*n+2)
 			}
 		}
 	})
+}
+
+// Two slots of one node are two commands in a pipeline, each with its own NOSCRIPT.
+func TestNoScriptInAPipeline(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t, 1, 0)
+	keys := on(cluster, cluster.Nodes[0], "a")
+	rdb := cluster.Client(t)
+	refused := &pipelines{}
+	rdb.AddHook(refused)
+	s := newSender(t, rdb)
+	for n := range int64(3) {
+		flush(t, rdb)
+		got := answers(t, s.Start(op(add, keys[0], ""), op(add, keys[1], ""), op(add, keys[0], "")))
+		for i, want := range []int64{2*n + 1, n + 1, 2*n + 2} {
+			if got[i].Err != nil || got[i].Reply[0] != want {
+				t.Errorf("operation %d: got %v %v, want count %d", i+1, got[i].Reply, got[i].Err, want)
+			}
+		}
+		if refused.noScript != 2*(int(n)+1) {
+			t.Errorf("got %d NOSCRIPT in pipelines of several commands, want two for each call", refused.noScript)
+		}
+	}
+}
+
+// pipelines is a hook that counts the commands that are refused with NOSCRIPT in a pipeline of several.
+type pipelines struct{ noScript int }
+
+func (p *pipelines) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (p *pipelines) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (p *pipelines) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		for _, cmd := range cmds {
+			if len(cmds) > 1 && redis.HasErrorPrefix(cmd.Err(), "NOSCRIPT") {
+				p.noScript++
+			}
+		}
+		return err
+	}
 }
 
 func flush(t *testing.T, rdb redis.UniversalClient) {
@@ -319,16 +358,22 @@ func TestSlotOnTheMove(t *testing.T) {
 
 func TestClasses(t *testing.T) {
 	for text, want := range map[string]Class{
-		"LOADING Redis is loading the dataset in memory": NotExecuted,
-		"BUSY Redis is busy running a script":            NotExecuted,
-		"CLUSTERDOWN The cluster is down":                NotExecuted,
-		"READONLY You can't write":                       NotExecuted,
-		"NOREPLICAS Not enough good replicas to write.":  NotExecuted,
-		"ERR max number of clients reached":              NotExecuted,
-		"NOPERM no":                                      Refused,
-		"WRONGTYPE no":                                   Refused,
-		"OOM command not allowed":                        Refused,
-		"MISCONF no":                                     Refused,
+		"LOADING Redis is loading the dataset in memory":                                   NotExecuted,
+		"BUSY Redis is busy running a script":                                              NotExecuted,
+		"CLUSTERDOWN The cluster is down":                                                  NotExecuted,
+		"TRYAGAIN Multiple keys request during rehashing of slot":                          NotExecuted,
+		"MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.": NotExecuted,
+		"MOVED 3999 127.0.0.1:6381":                                                        NotExecuted,
+		"ASK 3999 127.0.0.1:6381":                                                          NotExecuted,
+		"NOSCRIPT No matching script.":                                                     NotExecuted,
+		"ERR Script attempted to access a non local key in a cluster node":                 Unknown,
+		"READONLY You can't write":                                                         NotExecuted,
+		"NOREPLICAS Not enough good replicas to write.":                                    NotExecuted,
+		"ERR max number of clients reached":                                                NotExecuted,
+		"NOPERM no":                                                                        Refused,
+		"WRONGTYPE no":                                                                     Refused,
+		"OOM command not allowed":                                                          Refused,
+		"MISCONF no":                                                                       Refused,
 	} {
 		if got := ClassOf(newReplyError(text)); got != want {
 			t.Errorf("%s: got class %d, want %d", text, got, want)
