@@ -299,6 +299,43 @@ func TestRule3LateAnswerIsNoHold(t *testing.T) {
 	w.free(time.Second)
 }
 
+// What waits for a lane and is not wanted any more was never sent: there is nothing to undo.
+func TestRule3AQueuedAcquireIsWithdrawn(t *testing.T) {
+	t.Parallel()
+	const lanes = 16 // six that count, and ten that hang
+	w := newWorld(t, 30*time.Second)
+	crowd := w.lock(redis.NewClient(&redis.Options{Addr: w.proxy.Addr(), PoolSize: 2 * lanes, MinIdleConns: lanes}), "crowd", 30*time.Second)
+	_, err := crowd.IsLocked(w.ctx())
+	w.want("IsLocked", err, nil)
+	open := make(chan struct{})
+	w.spoil("inspect", lanes, faultproxy.GateRequest(open))
+	asked := make(chan error, lanes)
+	for n := range lanes { // one after the other, or they would share a call
+		go func() {
+			_, err := crowd.IsLocked(w.ctx())
+			asked <- err
+		}()
+		w.reached(n + 1)
+	}
+	ctx, cancel := context.WithTimeout(w.ctx(), 100*time.Millisecond)
+	defer cancel()
+	_, err = crowd.Lock(ctx)
+	w.want("Lock while all lanes hang", err, context.DeadlineExceeded)
+	close(open)
+	for range lanes {
+		w.want("IsLocked", <-asked, nil)
+	}
+	_, err = crowd.IsLocked(w.ctx()) // would go out behind an acquire in the queue
+	w.want("IsLocked", err, nil)
+	for _, verb := range []string{"acquire", "release"} {
+		for _, op := range w.sent(verb) {
+			if strings.Contains(op, "crowd:") {
+				t.Errorf("a withdrawn acquire: %s %s was sent", verb, op)
+			}
+		}
+	}
+}
+
 func TestRule4TrustCountsFromTheSending(t *testing.T) {
 	w := newWorld(t, 30*time.Second)
 	w.spoil("acquire", 1, faultproxy.DelayReply(250*time.Millisecond))
@@ -307,6 +344,62 @@ func TestRule4TrustCountsFromTheSending(t *testing.T) {
 	time.Sleep(time.Until(start.Add(600 * time.Millisecond)))                                // the end of the lease is what this is about
 	w.want("Err when the lease is over, counted from the sending", h.Err(), locking.ErrLost) // it looks at the clock, late timers or not
 	<-h.Done()
+}
+
+// A confirmation of less does not move the end of trust back: neither one that was asked for
+// with a shorter lease, nor the late answer to an older copy.
+func TestRule4TheLargestConfirmationWins(t *testing.T) {
+	t.Parallel()
+	const short = 200 * time.Millisecond
+	for name, confirm := range map[string]func(w *world, h locking.Hold){
+		"re-entry with a shorter lease": func(w *world, h locking.Hold) {
+			inner := w.must(w.ours.TryLock(h.Context(w.ctx()), 0, short))
+			w.want("inner Unlock", inner.Unlock(w.ctx()), nil)
+		},
+		"Extend by less": func(w *world, h locking.Hold) {
+			w.want("Extend", h.Extend(w.ctx(), short), nil)
+		},
+		"an older copy's answer": func(w *world, h locking.Hold) {
+			open := make(chan struct{})
+			w.spoil("renew", 1, faultproxy.Gate(open))
+			older := make(chan error)
+			go func() { older <- h.Extend(w.ctx(), short) }()
+			w.reached(1)
+			w.want("Extend", h.Extend(w.ctx(), time.Minute), nil)
+			close(open)
+			w.want("the older Extend", <-older, nil)
+		},
+		"a renewal": func(w *world, h locking.Hold) { engine.Renewed(h, time.Now().Add(short-30*time.Second)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, 30*time.Second)
+			h := w.must(w.ours.TryLock(w.ctx(), 0, 20*time.Second))
+			confirm(w, h)
+			select {
+			case <-h.Done():
+				t.Errorf("the hold ended, though Redis had confirmed a longer lease: %v", h.Err())
+			case <-time.After(short * 3 / 2):
+			}
+			w.want("Unlock", h.Unlock(w.ctx()), nil)
+		})
+	}
+}
+
+// The answer to a renewal that comes when the hold has ended has no owner kept again.
+func TestRule4AnswersAboutEndedHoldsAreIgnored(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 30*time.Second)
+	h := w.must(w.ours.Lock(w.ctx()))
+	if n := engine.Kept(h); n != 1 {
+		t.Fatalf("while it is held the watchdog keeps %d owners, want 1", n)
+	}
+	w.want("Unlock", h.Unlock(w.ctx()), nil)
+	engine.Renewed(h, time.Now())
+	if n := engine.Kept(h); n != 0 {
+		t.Errorf("an answer about an ended hold: the watchdog keeps %d owners, want none", n)
+	}
+	w.want("Err", h.Err(), locking.ErrUnlocked)
 }
 
 // What is freed before the subscription is confirmed is noticed by the try after it.
@@ -359,6 +452,52 @@ func TestRule5GoneOnTheLastRelease(t *testing.T) {
 		<-h.Done()
 		w.want("Unlock", h.Unlock(w.ctx()), locking.ErrLost)
 	})
+}
+
+// The release arrives after the lease, in time for Unlock but not for Redis: no loss is reported, because
+// the field may be gone for that reason.
+func TestRule5AnAnswerOutsideTheWindowIsNoLoss(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 30*time.Second)
+	h := w.must(w.ours.TryLock(w.ctx(), 0, 200*time.Millisecond))
+	open := make(chan struct{})
+	w.spoil("release", 1, faultproxy.Gate(open))
+	if err := w.server.Do(w.ctx(), "DEL", name).Err(); err != nil {
+		t.Fatal(err)
+	}
+	unlocked := make(chan error)
+	go func() { unlocked <- h.Unlock(w.ctx()) }()
+	w.reached(1)
+	<-h.Done() // the end of its window
+	close(open)
+	w.want("Unlock", <-unlocked, nil)
+	w.want("Err", h.Err(), locking.ErrUnlocked)
+}
+
+// Other holds should have kept the field, whatever copies came before: every hold is lost.
+func TestRule5GoneOnAnInnerRelease(t *testing.T) {
+	t.Parallel()
+	for name, spoil := range map[string]faultproxy.Decision{
+		"no earlier copy":              faultproxy.Pass,
+		"an earlier copy can have run": faultproxy.DropReply,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, 30*time.Second)
+			outer := w.must(w.ours.Lock(w.ctx()))
+			second := w.must(w.ours.Lock(outer.Context(w.ctx())))
+			inner := w.must(w.ours.Lock(outer.Context(w.ctx())))
+			if _, err := w.theirs.ForceUnlock(w.ctx()); err != nil {
+				t.Fatal(err)
+			}
+			w.spoil("release", 1, spoil)
+			w.want("inner Unlock", inner.Unlock(w.ctx()), locking.ErrLost)
+			for _, h := range []locking.Hold{outer, second, inner} {
+				w.want("Err", h.Err(), locking.ErrLost)
+			}
+			w.want("outer Unlock", outer.Unlock(w.ctx()), locking.ErrLost)
+		})
+	}
 }
 
 func TestRule6LapsedHoldIsReleasedAndNotRenewed(t *testing.T) {
