@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/holdfast-go/holdfast"
 	"github.com/holdfast-go/holdfast/internal/redistest"
 )
@@ -59,13 +61,13 @@ func TestHazardServerRefusesForNow(t *testing.T) {
 			name:    "loading",
 			refuse:  (*hazard).loads,
 			says:    "LOADING",
-			recover: func(*hazard) {},
+			recover: func(z *hazard) { z.redis("CONFIG", "SET", "key-load-delay", "0") },
 		}, {
 			name:    "a script that takes long",
 			args:    []string{"--lua-time-limit", "20"},
-			refuse:  func(z *hazard) { z.runs(2 * time.Second) },
+			refuse:  func(z *hazard) { z.runs(patience) },
 			says:    "BUSY",
-			recover: func(*hazard) {},
+			recover: func(z *hazard) { z.redis("SCRIPT", "KILL") },
 		}, {
 			name:    "too few replicas",
 			refuse:  func(z *hazard) { z.redis("CONFIG", "SET", "min-replicas-to-write", "1") },
@@ -76,6 +78,7 @@ func TestHazardServerRefusesForNow(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			z := newHazardOn(t, redistest.Start(t, row.args...))
+			z.waitsForAnswers()
 			row.refuse(z)
 			start := time.Now()
 			_, err := z.lock.TryLock(z.ctx(), 700*time.Millisecond, 0)
@@ -90,32 +93,42 @@ func TestHazardServerRefusesForNow(t *testing.T) {
 	}
 }
 
-// loads restarts the server with three seconds of data to read. Redis looks at its
-// clients after every two megabytes of them.
+// waitsForAnswers gives the client the patience of go-redis's defaults: a server that is busy
+// looks at its clients only now and then, and one that has hung up does not hear what it says.
+func (z *hazard) waitsForAnswers() {
+	z.Helper()
+	z.rdb = z.dial(z.proxy.Addr(), func(o *redis.Options) { o.ReadTimeout = 0 })
+	z.client = z.newClient(z.rdb)
+	z.lock = z.client.RLock("orders")
+	z.warm()
+}
+
+// loads restarts the server with data to read for some seconds. Redis looks at its
+// clients after every two megabytes of them: after every key, and each sleeps only once. It
+// returns once the client has a connection to the new process.
 func (z *hazard) loads() {
 	z.Helper()
 	z.redis("CONFIG", "SET", "rdbcompression", "no")
-	z.redis("EVAL", "for i = 1, 400 do redis.call('SET', 'data' .. i, string.rep('x', 100000)) end return 1", "0")
+	z.redis("EVAL", "for i = 1, 30 do redis.call('SETRANGE', 'data' .. i, 2 * 1024 * 1024, 'x') end return 1", "0")
 	z.redis("SAVE")
-	if err := z.server.Spawn("--key-load-delay", "7000"); err != nil {
+	if err := z.server.Spawn("--key-load-delay", "150000"); err != nil {
 		z.Fatal(err)
 	}
 	redistest.Eventually(z, patience, "the server is loading", func() bool {
-		err := z.server.Do(z.ctx(), "EXISTS", "orders").Err()
-		return err != nil && strings.HasPrefix(err.Error(), "LOADING")
+		return redis.HasErrorPrefix(z.rdb.Exists(z.ctx(), "orders").Err(), "LOADING")
 	})
 }
 
-// runs has the server busy with a script for d.
+// runs has the server busy with a script for d, or until SCRIPT KILL. Redis looks at its clients after every hundred
+// thousand of Lua's instructions: those between two questions for the time are cheap.
 func (z *hazard) runs(d time.Duration) {
 	z.Helper()
-	rdb := z.dial(z.server.Addr())
+	once := z.dial(z.server.Addr(), func(o *redis.Options) { o.ReadTimeout, o.MaxRetries = 2*patience, -1 })
 	script := `local t = redis.call('TIME'); local stop = t[1] * 1000000 + t[2] + ARGV[1]
-		repeat t = redis.call('TIME') until t[1] * 1000000 + t[2] > stop`
-	go func() { _ = rdb.Eval(context.Background(), script, nil, d.Microseconds()).Err() }() // ends with the client's timeout
+		repeat for i = 1, 10000 do end t = redis.call('TIME') until t[1] * 1000000 + t[2] > stop`
+	go func() { _ = once.Eval(context.Background(), script, nil, d.Microseconds()).Err() }() // ends with the script, or when its client is closed
 	redistest.Eventually(z, patience, "the server is busy", func() bool {
-		err := z.server.Do(z.ctx(), "EXISTS", "orders").Err()
-		return err != nil && strings.HasPrefix(err.Error(), "BUSY")
+		return redis.HasErrorPrefix(z.rdb.Exists(z.ctx(), "orders").Err(), "BUSY")
 	})
 }
 
