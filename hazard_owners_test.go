@@ -201,6 +201,38 @@ func TestHazardNothingToWorkWith(t *testing.T) {
 	}
 }
 
+// A client that nobody made has nothing to send with: each call says so.
+func TestHazardNoClient(t *testing.T) {
+	t.Parallel()
+	z := newHazard(t)
+	const says = "the client is nil"
+	for name, c := range map[string]*holdfast.Client{"a nil *Client": nil, "a zero Client": {}} {
+		for kind, l := range map[string]holdfast.Lock{"RLock": c.RLock("orders"), "FairLock": c.FairLock("orders")} {
+			for deed, call := range map[string]func() error{
+				"Lock":    func() error { _, err := l.Lock(z.ctx()); return err },
+				"TryLock": func() error { _, err := l.TryLock(z.ctx(), 0, 0); return err },
+				"Do": func() error {
+					return l.Do(z.ctx(), func(context.Context) error { z.Error("Do ran fn"); return nil })
+				},
+				"ForceUnlock":  func() error { _, err := l.ForceUnlock(z.ctx()); return err },
+				"IsLocked":     func() error { _, err := l.IsLocked(z.ctx()); return err },
+				"IsHeld":       func() error { _, err := l.IsHeld(z.ctx()); return err },
+				"HoldCount":    func() error { _, err := l.HoldCount(z.ctx()); return err },
+				"RemainingTTL": func() error { _, err := l.RemainingTTL(z.ctx()); return err },
+			} {
+				z.wantSaid(kind+" of "+name+": "+deed, call(), says)
+			}
+			if l.Name() != "orders" {
+				z.Errorf("%s of %s: got name %q", kind, name, l.Name())
+			}
+		}
+		if err := c.Check(z.ctx()); err == nil || !strings.Contains(err.Error(), says) {
+			z.Errorf("Check of %s: got %v, want it to say %q", name, err, says)
+		}
+		z.want("Close of "+name, c.Close(), nil)
+	}
+}
+
 func TestHazardNilArguments(t *testing.T) {
 	t.Parallel()
 	z := newHazard(t)
