@@ -55,15 +55,22 @@ func (h *hold) appendGroups(groups []*hold) []*hold {
 	return groups
 }
 
+// outer is the innermost hold of this lock that ctx carries, or nil.
+func (l *Red) outer(ctx context.Context) *hold {
+	for _, h := range slices.Backward(carried(ctx)) {
+		if h.group.kind == l.kind && sameMembers(h.group.given, l.given) {
+			return h
+		}
+	}
+	return nil
+}
+
 // reenterable is ErrLost if ctx carries a hold of this lock that is lost. Its members do not tell: a
 // majority of the servers may never have been asked for it, or have been released when it ended.
 func (l *Red) reenterable(ctx context.Context) error {
-	for _, h := range slices.Backward(carried(ctx)) {
-		if h.group.kind == l.kind && sameMembers(h.group.given, l.given) {
-			if err := h.Err(); errors.Is(err, locking.ErrLost) {
-				return err
-			}
-			return nil
+	if outer := l.outer(ctx); outer != nil {
+		if err := outer.Err(); errors.Is(err, locking.ErrLost) {
+			return err
 		}
 	}
 	return nil

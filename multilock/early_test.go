@@ -208,3 +208,18 @@ func TestReentryBeginsALostMemberAnew(t *testing.T) {
 	unlock(t, h)
 	redistest.Eventually(t, 5*time.Second, "nothing is left", func() bool { return p.keys() == 0 })
 }
+
+// A re-entry has the owner of the hold, also if the first member was not the first to answer.
+func TestReentryHasTheOwnerOfTheHold(t *testing.T) {
+	p := newParliament(t, 3)
+	open := p.held(0)
+	h := lock(t, p.lock)
+	open()
+	again := lockIn(t, h.Context(within(t)), p.lock)
+	if again.Owner() != h.Owner() || again.Count() != 2 {
+		t.Errorf("got owner %s, %d holds, want %s, 2", again.Owner(), again.Count(), h.Owner())
+	}
+	unlock(t, again)
+	unlock(t, h)
+	redistest.Eventually(t, 5*time.Second, "nothing is left", func() bool { return p.keys() == 0 })
+}

@@ -148,6 +148,13 @@ func (h *hold) Err() error {
 	return h.life.Err
 }
 
+// isLive tells whether nobody has seen the hold end.
+func (h *hold) isLive() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.life.Err == nil
+}
+
 // Done is closed once the hold has ended.
 func (h *hold) Done() <-chan struct{} {
 	h.look()

@@ -261,6 +261,9 @@ func (t *try) finish() {
 	valid := t.r.lease - time.Since(t.start) - drift(t.r.lease)
 	if len(t.won) >= red.quorum && valid > 0 {
 		t.hold = newHold(&red.group, t.inOrder(), red.quorum, t.r.longest)
+		if outer := red.outer(t.r.ctx); outer != nil && outer.isLive() {
+			t.hold.owner = outer.owner // whichever member answered first then
+		}
 		t.owe()
 		return
 	}
