@@ -61,7 +61,7 @@ func (p *parliament) dark(on bool, members ...int) {
 func (p *parliament) whole(opts ...holdfast.AcquireOption) holdfast.Hold {
 	p.Helper()
 	h := lock(p.T, p.lock, opts...)
-	redistest.Eventually(p.T, 5*time.Second, "all members are held", func() bool {
+	redistest.Eventually(p.T, 20*time.Second, "all members are held", func() bool { // if one is late, it is the keeper who gets it
 		for _, m := range p.members {
 			if n, err := m.HoldCount(h.Context(within(p.T))); n != 1 || err != nil {
 				return false

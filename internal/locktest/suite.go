@@ -181,9 +181,11 @@ func (r *raw) keys(prefix string) (n int) {
 // all is how many keys a lock that is held has.
 func (r *raw) all() int { return len(r.servers) * len(r.names) }
 
-// lose deletes as little as makes the lock lost: a member of several, half of a quorum's.
+// lose deletes as little as makes the lock lost: a member of several, half of a quorum's. All have to be there
+// before, and a quorum's last ones may be on their way.
 func (r *raw) lose() {
 	r.b.Helper()
+	redistest.Eventually(r.b.T, 2*time.Second, "all keys are there", func() bool { return r.keys("") == r.all() })
 	for _, rdb := range r.servers[:len(r.servers)/2+1] {
 		if err := rdb.Del(r.b.ctx(), r.names[len(r.names)-1]).Err(); err != nil {
 			r.b.Fatal(err)
