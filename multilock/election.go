@@ -90,7 +90,7 @@ func (r *race) named(err error) error {
 // again. What is still on its way is given back when it arrives.
 func (a *acquisition) giveBack(elected []*hold) {
 	for _, h := range elected {
-		h.forgo()
+		h.forgo(locking.ErrUnlocked)
 	}
 	won := slices.Clone(a.bids)
 	for _, r := range a.races {

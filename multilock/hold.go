@@ -96,7 +96,7 @@ func (h *hold) memberEnded(m engine.Held, cause error) {
 		if errors.Is(cause, locking.ErrClosed) {
 			other.Abandon() // the work may go on: its locks stay as long as those of the closed client
 		} else {
-			other.Drop()
+			other.Lose()
 		}
 	}
 	h.finish()

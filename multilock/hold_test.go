@@ -23,6 +23,7 @@ func (l *lapsing) Name() string           { return "orders" }
 func (l *lapsing) Owner() string          { return "client:1" }
 func (l *lapsing) Count() int             { return 1 }
 func (l *lapsing) Drop()                  { l.dropped = true }
+func (l *lapsing) Lose()                  { l.dropped = true }
 func (l *lapsing) OnEnd(told func(error)) { l.told = told }
 
 func (l *lapsing) Err() error {

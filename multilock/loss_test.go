@@ -137,3 +137,24 @@ func TestFailoverUnderAMultiHold(t *testing.T) {
 		t.Errorf("got %v keys on the new master, want none", n)
 	}
 }
+
+// A hold is lost because one member is; the other one was given back, and somebody else has it. Who re-enters that one
+// or the whole is told of the loss, and does not wait for that somebody.
+func TestReentryIntoALostHoldIsErrLost(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, holdfast.WithWatchdogTimeout(time.Second))
+	l := p.a.MultiLock(p.a.RLock("a"), p.b.RLock("b"))
+	h := lock(t, l)
+	ctx := context.WithoutCancel(h.Context(within(t)))
+	if _, err := p.otherB.RLock("b").ForceUnlock(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	signalled(t, 5*time.Second, "the loss", h.Done())
+	next := lock(t, p.otherA.RLock("a"))
+	for _, inner := range []holdfast.Lock{l, p.a.RLock("a"), p.b.RLock("b")} {
+		_, err := inner.TryLock(ctx, 100*time.Millisecond, 0)
+		want(t, "re-entry of "+inner.Name(), err, holdfast.ErrLost)
+	}
+	unlock(t, next)
+	empty(t, p.first, p.second)
+}

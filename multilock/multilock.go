@@ -194,7 +194,7 @@ func (a *acquisition) hold(elected []*hold) (*hold, error) {
 	if err == nil {
 		return h, nil
 	}
-	h.forgo()
+	h.forgo(locking.ErrUnlocked)
 	a.giveBack(elected)
 	switch {
 	case errors.Is(err, locking.ErrLost):

@@ -32,19 +32,28 @@ func (h *hold) isPart() bool {
 
 // Drop releases the members in the background.
 func (h *hold) Drop() {
-	h.forgo()
+	h.forgo(locking.ErrUnlocked)
 	for _, m := range slices.Backward(h.living()) {
 		m.Drop()
 	}
 	h.finish()
 }
 
+// Lose is Drop, after which the hold is lost to those who re-enter.
+func (h *hold) Lose() {
+	h.forgo(locking.ErrLost)
+	for _, m := range slices.Backward(h.living()) {
+		m.Lose()
+	}
+	h.finish()
+}
+
 // forgo ends the hold. Its members are still to be released.
-func (h *hold) forgo() {
+func (h *hold) forgo(cause error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.leaving = true
-	h.life.End(locking.ErrUnlocked)
+	h.life.End(cause)
 }
 
 // Abandon ends the hold as the end of a client does, and leaves the members to their leases.

@@ -16,6 +16,8 @@ type Held interface {
 	OnEnd(told func(cause error))
 	// Drop releases the hold in the background.
 	Drop()
+	// Lose is Drop of what is given back because another one is lost: who re-enters is told that it is.
+	Lose()
 	// Abandon ends the hold with ErrClosed and leaves its key to the lease.
 	Abandon()
 }
@@ -40,10 +42,14 @@ func (o *owner) Value(key any) any {
 func (h *hold) Value(key any) any { return h.owner.Value(key) }
 
 // Drop releases the hold in the background, until that is confirmed or its lease is over.
-func (h *hold) Drop() { h.drop() }
+func (h *hold) Drop() { h.drop(locking.ErrUnlocked) }
 
-// drop is Drop; lost: the owner was retired before, there is nothing to release.
-func (h *hold) drop() (lost bool) {
+// Lose is Drop, after which the owner is lost, not unlocked: who re-enters through a context of it must not begin
+// anew, or wait for those who have the lock by then.
+func (h *hold) Lose() { h.drop(locking.ErrLost) }
+
+// drop releases the hold in the background; lost: the owner was retired before, there is nothing to release.
+func (h *hold) drop(cause error) (lost bool) {
 	o := h.owner
 	after, lost := o.leave(h)
 	switch {
@@ -52,12 +58,12 @@ func (h *hold) drop() (lost bool) {
 	case after > 0, o.hasLate():
 		h.left()
 		if after == 0 {
-			o.retire(locking.ErrUnlocked)
+			o.retire(cause)
 		}
 		o.engine.undo(o)
 	default:
 		h.left()
-		o.retire(locking.ErrUnlocked)
+		o.retire(cause)
 		o.engine.undoUnless(o, o.engine.sender.Start(o.releaseOp(0)), 0)
 	}
 	return false

@@ -61,7 +61,7 @@ func (h *hold) unlock(p *patience, inside bool) error {
 	if err := o.takeWith(p); err != nil {
 		// Something else of this owner hangs. If it is a re-entry, it finds the owner
 		// retired when it comes back, and is undone too.
-		if h.drop() {
+		if h.drop(locking.ErrUnlocked) {
 			return locking.ErrLost
 		}
 		return errSilent

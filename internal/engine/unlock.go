@@ -249,7 +249,7 @@ func (x *exit) end() {
 		case l.settled:
 		case l.call == nil:
 			err := errSilent
-			if l.h.drop() {
+			if l.h.drop(locking.ErrUnlocked) {
 				err = locking.ErrLost
 			}
 			x.over(l, err)
