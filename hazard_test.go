@@ -3,7 +3,6 @@ package holdfast_test
 import (
 	"context"
 	"errors"
-	"flag"
 	"log/slog"
 	"os"
 	"strings"
@@ -20,8 +19,7 @@ import (
 	"github.com/holdfast-go/holdfast/internal/redistest"
 )
 
-// The hazard tests mostly wait, for leases and for servers, so more of them run at
-// once than there are processors. Nothing may be left running when all are done.
+// Nothing may be left running when all are done.
 func TestMain(m *testing.M) {
 	if os.Getenv(processArgs) != "" {
 		runProcess() // a child of a hazard test
@@ -31,12 +29,7 @@ func TestMain(m *testing.M) {
 		runFairProcess() // a child of a fair lock's test
 		return
 	}
-	flag.Parse()
-	given := false
-	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
-	if !given {
-		_ = flag.Set("test.parallel", "8")
-	}
+	redistest.AtOnce(8)
 	logging.Disable() // go-redis tells of every dial that fails, and here many do
 	// A pool that could not dial looks once a second whether it can, also for the rest of
 	// a second after it was closed.

@@ -50,23 +50,26 @@ func TestExamples(t *testing.T) {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	s := redistest.Start(t)
-	for name, want := range outputs {
-		for server, url := range map[string]string{"miniredis": "", "redis": "redis://" + s.Addr()} {
-			t.Run(name+" on "+server, func(t *testing.T) {
-				cmd := exec.Command(filepath.Join(bin, name))
-				cmd.Env = append(os.Environ(), "REDIS_URL="+url)
-				var stderr bytes.Buffer // the library's log, among others
-				cmd.Stderr = &stderr
-				out, err := cmd.Output()
-				if err != nil || string(out) != want {
-					t.Errorf("got %v\n%s\nwant\n%s\nstderr %s", err, out, want, &stderr)
-				}
-				if strings.Contains("\n"+stderr.String(), "\nredis: ") {
-					t.Errorf("got words of go-redis among the example's own, want none:\n%s", &stderr)
-				}
-			})
+	t.Run("each", func(t *testing.T) { // until all have ended
+		for name, want := range outputs {
+			for server, url := range map[string]string{"miniredis": "", "redis": "redis://" + s.Addr()} {
+				t.Run(name+" on "+server, func(t *testing.T) {
+					t.Parallel()
+					cmd := exec.Command(filepath.Join(bin, name))
+					cmd.Env = append(os.Environ(), "REDIS_URL="+url)
+					var stderr bytes.Buffer // the library's log, among others
+					cmd.Stderr = &stderr
+					out, err := cmd.Output()
+					if err != nil || string(out) != want {
+						t.Errorf("got %v\n%s\nwant\n%s\nstderr %s", err, out, want, &stderr)
+					}
+					if strings.Contains("\n"+stderr.String(), "\nredis: ") {
+						t.Errorf("got words of go-redis among the example's own, want none:\n%s", &stderr)
+					}
+				})
+			}
 		}
-	}
+	})
 	if keys, err := s.Client(t).Keys(context.Background(), "*").Result(); err != nil || len(keys) > 0 {
 		t.Errorf("keys left: got %q, %v, want none", keys, err)
 	}

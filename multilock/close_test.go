@@ -13,6 +13,7 @@ const closingLease = time.Second
 // A client that closes ends the hold; the members of other clients stay until their leases
 // run out, as its own does, and are not renewed until somebody unlocks.
 func TestAClientThatClosesEndsTheRenewalOfAll(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, holdfast.WithWatchdogTimeout(closingLease))
 	h := lock(t, p.both())
 	if err := p.a.Close(); err != nil {
@@ -79,6 +80,7 @@ func heldByAll(t *testing.T, opts ...holdfast.Option) (servers []*redistest.Serv
 
 // A quorum hold lives on without the members of a client that closed, as long as it has a majority.
 func TestAQuorumHoldAndClientsThatClose(t *testing.T) {
+	t.Parallel()
 	servers, clients, h := heldByAll(t, holdfast.WithWatchdogTimeout(closingLease))
 	_ = clients[0].Close()
 	want(t, "Err with two of three", h.Err(), nil)

@@ -64,6 +64,7 @@ func TestAQuorumLockIsAMember(t *testing.T) {
 
 // A lease of the caller's is as long for the members that came first.
 func TestALeaseOfAMultiLockWithAQuorumLock(t *testing.T) {
+	t.Parallel()
 	p := newParliament(t, 3)
 	const lease = 2 * time.Second
 	h, err := p.withPlain().TryLock(within(t), time.Second, lease)
@@ -79,6 +80,7 @@ func TestALeaseOfAMultiLockWithAQuorumLock(t *testing.T) {
 
 // While the quorum lock is somebody else's, the other members are free.
 func TestNothingIsHeldWhileAQuorumLockIsBusy(t *testing.T) {
+	t.Parallel()
 	p := newParliament(t, 3)
 	other := lock(t, p.clients[1].RedLock(p.direct...))
 	redistest.Eventually(t, 5*time.Second, "it has all", func() bool { return p.keys() == 3 }) // for messages nobody waits who can get one
@@ -121,6 +123,7 @@ func TestAMultiLockWithoutAMajority(t *testing.T) {
 	for _, h := range taken {
 		unlock(t, h)
 	}
+	redistest.Eventually(t, 5*time.Second, "everything is given back", func() bool { return p.keys() == 0 && keysOf(t, p.servers[0], "plain") == 0 })
 	p.dark(true, 1, 2)
 	for _, wait := range []time.Duration{0, 300 * time.Millisecond} {
 		_, err := p.withPlain().TryLock(within(t), wait, 0)

@@ -254,6 +254,7 @@ func TestRollBackWhenAnOutcomeIsUnknown(t *testing.T) {
 
 // One that waits has nothing, and leaves nothing when it goes.
 func TestHoldsNothingWhileItWaits(t *testing.T) {
+	t.Parallel()
 	p := newPair(t)
 	busy := lock(t, p.otherB.RLock("b"))
 	ctx, cancel := context.WithCancel(within(t))
@@ -368,6 +369,7 @@ func TestOneOrderOfAcquisition(t *testing.T) {
 // If one of two clients is closed its waiters and holds end; the other one's members
 // are freed by Unlock.
 func TestOneOfTwoClientsCloses(t *testing.T) {
+	t.Parallel()
 	p := newPair(t)
 	l := p.both()
 	h := lock(t, l)

@@ -20,6 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	redistest.AtOnce(4)
 	logging.Disable() // go-redis tells of every dial that fails, and here many do
 	// A pool that could not dial looks once a second whether it can, also for the rest of
 	// a second after it was closed.

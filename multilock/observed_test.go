@@ -98,6 +98,7 @@ func (o *observer) gauge(instrument, lock string, want int64) {
 // A group is one lock to those who watch: its name lists its members, which have no spans and no
 // metrics of their own, and nothing is counted as held or waiting when it is over.
 func TestAGroupIsObservedAsOneLock(t *testing.T) {
+	t.Parallel()
 	for name, group := range map[string]func(*holdfast.Client, ...holdfast.Lock) holdfast.Lock{
 		"multi(m0, m1, m2)": (*holdfast.Client).MultiLock,
 		"red(m0, m1, m2)":   (*holdfast.Client).RedLock,
@@ -215,6 +216,7 @@ func TestAQuorumTellsWhatServersSaid(t *testing.T) {
 // A member that is lost comes back to a hold under the watchdog also where it was re-entered
 // from one with a lease, which has nobody who fetches it.
 func TestAKeeperUnderAHoldWithoutOne(t *testing.T) {
+	t.Parallel()
 	for name, opt := range map[string]holdfast.AcquireOption{"lease": holdfast.WithLease(time.Minute), "max hold": holdfast.WithMaxHold(time.Minute)} {
 		t.Run(name, func(t *testing.T) {
 			p := newParliament(t, 3, holdfast.WithWatchdogTimeout(1500*time.Millisecond))

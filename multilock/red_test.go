@@ -251,6 +251,7 @@ func TestThreeOfFiveAreGone(t *testing.T) {
 // A member that comes back empty is acquired again for the hold that runs: however many
 // restart, as long as it is one after the other, nobody else can have a majority.
 func TestRestartedEmptyOneAfterTheOther(t *testing.T) {
+	t.Parallel()
 	p := newParliament(t, 3, holdfast.WithWatchdogTimeout(1500*time.Millisecond))
 	h := lock(t, p.lock)
 	for _, s := range p.servers {
@@ -270,6 +271,7 @@ func TestRestartedEmptyOneAfterTheOther(t *testing.T) {
 
 // A hold's context names its owners of now, not those of when it was made.
 func TestReentryAfterAllWereFlushed(t *testing.T) {
+	t.Parallel()
 	p := newParliament(t, 3, holdfast.WithWatchdogTimeout(1500*time.Millisecond))
 	h := lock(t, p.lock)
 	ctx := h.Context(within(t))
@@ -321,6 +323,7 @@ func TestReenteredHoldsAreKeptTogether(t *testing.T) {
 
 // What a member had forgotten is acquired again, and nothing after Unlock.
 func TestFlushedOneAfterTheOther(t *testing.T) {
+	t.Parallel()
 	p := newParliament(t, 3, holdfast.WithWatchdogTimeout(1500*time.Millisecond))
 	h := lock(t, p.lock)
 	redistest.Eventually(t, 5*time.Second, "all have the lock", func() bool { return p.keys() == 3 })

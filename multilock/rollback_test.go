@@ -64,6 +64,7 @@ func TestASplitKeepsWhatWasWonBefore(t *testing.T) {
 
 // The end of ctx is told once, whether it comes while the waiter waits or while it asks.
 func TestAnEndedContextIsToldOnce(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	c := client(t, server.Addr())
 	held := lock(t, client(t, server.Addr()).RLock("b"))

@@ -88,6 +88,7 @@ func acquiresOfAll(lines []string) (n int) {
 // Who waits for a turn on one server, and cannot take it because another one is dead,
 // leaves it to those behind.
 func TestADeadServerHoldsUpNobodyElsewhere(t *testing.T) {
+	t.Parallel()
 	p := newPair(t)
 	held := lock(t, p.otherB.FairLock("b"))
 	monitor := p.second.Monitor(t)

@@ -16,6 +16,7 @@ import (
 
 // go-redis looks only a second later whether the pool that dials a dead server is closed.
 func TestMain(m *testing.M) {
+	redistest.AtOnce(4)
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
 }
 

@@ -35,6 +35,7 @@ func awaitErr(t *testing.T, s *Subscription, prefix string) {
 }
 
 func TestForbiddenChannelFailsAlone(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	acl(t, server, "on", ">p", "+@all", "resetchannels", "&ok:*")
 	proxy := proxied(t, server)
@@ -76,6 +77,7 @@ func TestForbiddenChannelFailsAlone(t *testing.T) {
 }
 
 func TestForbiddenCommand(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	acl(t, server, "on", ">p", "+@all", "-subscribe", "allchannels")
 	m := start(t, server.Client(t, as("u", "p")), Config{})

@@ -12,6 +12,7 @@ import (
 
 // What an Extend may have made of the lease is undone for as long as that lease.
 func TestRule6UndoLastsForTheLeaseOfAnExtend(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 30*time.Second)
 	h := w.must(w.ours.TryLock(w.ctx(), 0, 600*time.Millisecond))
 	w.spoil("renew", 1, faultproxy.DropReply)

@@ -13,6 +13,7 @@ import (
 
 // Something else of the owner hangs until the limit of Unlock is over, and the trust window has passed by then.
 func TestALossWhileUnlockWaitsForItsTurn(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, time.Minute)
 	for deed, unlock := range map[string]func(h locking.Hold) error{
 		"Unlock": func(h locking.Hold) error { return h.Unlock(w.ctx()) },

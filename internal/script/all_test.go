@@ -53,6 +53,7 @@ func TestAll(t *testing.T) {
 			[]string{"take a", "take b", "trip c", "back b", "back a"}, []string{"[] WRONGTYPE", "[] WRONGTYPE", "[] WRONGTYPE", "[] WRONGTYPE"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			onEach(t, func(t *testing.T, rdb redis.UniversalClient) {
 				s := NewSender(rdb, groups)
 				t.Cleanup(s.Close)
@@ -146,6 +147,7 @@ func TestSharesOfForeignAnswers(t *testing.T) {
 // everybody who is in the call: an All of one slot is done all the same, and one of several
 // is to be asked again in parts. Only who has keys of his own in two slots is refused.
 func TestAllAmongOthersInSeveralSlots(t *testing.T) {
+	t.Parallel()
 	rdb := redistest.StartCluster(t, 1, 0).Nodes[0].Client(t)
 	s := NewSender(rdb, groups)
 	t.Cleanup(s.Close)

@@ -16,6 +16,7 @@ import (
 // go-redis follows a redirect, and when the other node's answer is lost then, it may leave the
 // redirect as the command's error, though the other node has executed it.
 func TestARedirectThatLeadsToSilenceIsUnknown(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 2, 0)
 	from := cluster.MasterOf("a")
 	to := cluster.Nodes[0]

@@ -59,6 +59,7 @@ func answers(t *testing.T, c *Call) []Answer {
 }
 
 func TestOneCallManyOperations(t *testing.T) {
+	t.Parallel()
 	onEach(t, func(t *testing.T, rdb redis.UniversalClient) {
 		if err := rdb.Set(t.Context(), "{tag}text", "x", 0).Err(); err != nil {
 			t.Fatal(err)
@@ -102,6 +103,7 @@ func TestManyCallersShareCalls(t *testing.T) {
 }
 
 func TestNoScriptIsAnsweredWithTheText(t *testing.T) {
+	t.Parallel()
 	onEach(t, func(t *testing.T, rdb redis.UniversalClient) {
 		s := newSender(t, rdb)
 		for n := range 3 {
@@ -320,6 +322,7 @@ func TestDeadNodeDelaysNobodyElse(t *testing.T) {
 // A plain client may talk to a cluster through a proxy: after the first CROSSSLOT
 // calls are split by slot.
 func TestCrossSlotIsSplit(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 1, 0)
 	rdb := cluster.Nodes[0].Client(t)
 	s := newSender(t, rdb)
@@ -334,6 +337,7 @@ func TestCrossSlotIsSplit(t *testing.T) {
 
 // A slot on the move serves single keys: what is there, and by ASK what is not.
 func TestSlotOnTheMove(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 2, 0)
 	rdb := cluster.Client(t)
 	s := newSender(t, rdb)
