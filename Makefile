@@ -6,11 +6,9 @@ GO           ?= go
 
 .PHONY: test interop test-matrix model lint soak soak-short bench cover redis-server cc
 
-# Everything is built before anything runs: on a fresh machine the compiler takes a
-# minute of both cores, and beside it the tests of time are late.
+# With the race detector; what runs beside what, and why, is said there.
 test: redis-server cc
-	$(GO) test -race -c -o /dev/null ./...
-	$(GO) test -race -p 1 -timeout 540s ./...
+	GO="$(GO)" scripts/test.sh
 
 # Go and a live Redisson on the same servers; needs a JDK and Maven.
 interop: redis-server

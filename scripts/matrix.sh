@@ -8,13 +8,14 @@
 # first. Put in by name is internal/redistest, which cannot import itself. Clusters,
 # slots on the move and sentinels are where versions differ most, and a harness that
 # misreads them makes the other packages fail or wait for nothing; internal/faultproxy
-# is in for the same reason, as it reads every reply. Subtests on miniredis and the
-# replay are left out: it is the same one each time, and runs Lua so slowly that the
-# tests of time beside it suffer. So are the tests that read pages and sources, and
-# the suite of multi locks with a quorum lock, whose parts are in with suites of their own.
+# is in for the same reason, as it reads every reply. Subtests on miniredis and what
+# runs in virtual time (scripts/virtual.sh), on miniredis too, are left out: it is the
+# same one each time, and runs Lua so slowly that the tests of time beside it suffer. So
+# are the tests that read pages and sources, and the suite of multi locks with a quorum
+# lock, whose parts are in with suites of their own.
 #
-# On an idle machine with two cores both servers take four minutes. The root takes most
-# of that on one core, and all the others together as long on the second.
+# On a machine with two cores two packages run at once: the root on one core, and as long
+# as it takes nearly all the others on the second.
 set -euo pipefail
 shopt -s inherit_errexit
 cd "$(dirname "$0")/.."
@@ -47,7 +48,7 @@ packages() {
 }
 
 # Alternatives of one level come first: after one of several levels, go test finds no more of them.
-skipped='^Test(Replay|MultiLockWithAQuorumLockPromises|CodeOfThePagesCompiles|LinksOfThePages|ProgramOfTheReadmeRuns|ImportsOnlyGoDown)$|.*/miniredis|.*/.*/miniredis'
+skipped="$(scripts/virtual.sh)"'|^Test(MultiLockWithAQuorumLockPromises|CodeOfThePagesCompiles|LinksOfThePages|ProgramOfTheReadmeRuns|ImportsOnlyGoDown)$|.*/miniredis|.*/.*/miniredis'
 
 run() {
 	echo "== $("$1" --version)"
