@@ -126,8 +126,26 @@ func (s *Server) addSlots(ctx context.Context, first, end int) error {
 	return s.failed("give slots to", s.Do(ctx, command...).Err())
 }
 
+// meetAgain is how long an introduction may take. A node forgets one that the other node
+// has not answered within the node timeout, as on a machine that stands still for a moment,
+// and never takes it up again by itself.
+const meetAgain = 5 * time.Second
+
 // meet introduces every node to every other; gossip alone would take longer.
 func (c *Cluster) meet(ctx context.Context) error {
+	var met time.Time
+	return until(ctx, func() error {
+		if time.Since(met) > meetAgain {
+			if err := c.introduce(ctx); err != nil {
+				return giveUp{err}
+			}
+			met = time.Now()
+		}
+		return c.eachRunning(c.knowsAll)
+	})
+}
+
+func (c *Cluster) introduce(ctx context.Context) error {
 	for i, node := range c.Nodes {
 		for _, other := range c.Nodes[i+1:] {
 			if err := node.Do(ctx, "CLUSTER", "MEET", "127.0.0.1", other.Port).Err(); err != nil {
@@ -135,7 +153,7 @@ func (c *Cluster) meet(ctx context.Context) error {
 			}
 		}
 	}
-	return until(ctx, func() error { return c.eachRunning(c.knowsAll) })
+	return nil
 }
 
 // Healthy tells what keeps the cluster from serving every key: nil once each
