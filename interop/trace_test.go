@@ -161,17 +161,20 @@ var (
 var effective = strings.Fields("HSET HINCRBY PEXPIRE DEL SET RPUSH LPUSH LPOP LREM ZADD ZREM ZINCRBY " +
 	"PUBLISH SPUBLISH SUBSCRIBE SSUBSCRIBE") // not UNSUBSCRIBE: each side takes its time
 
-// effects are the commands since the last time that change or tell something. (An HDEL
-// here changes nothing: Go asks a master for its word with that of a field that is not there.)
+// effects are the commands since the last time that change or tell something. An HDEL does if it is told: without
+// a message Go asks a master for its word with that of a field that is not there.
 func (tr *trace) effects() []string {
 	lines := tr.lines()
 	var effects, last []string
-	for _, line := range lines[tr.seen:] {
+	for i, line := range lines[tr.seen:] {
 		if !strings.Contains(line, tr.name) {
 			continue
 		}
 		effect := tr.effect(line)
+		next := strings.Join(lines[tr.seen+i+1:min(tr.seen+i+2, len(lines))], "")
 		switch command, _, _ := strings.Cut(effect, " "); {
+		case command == "HDEL" && strings.Contains(next, `PUBLISH"`):
+			effects = append(effects, effect)
 		case !slices.Contains(effective, command), slices.Contains(effects, effect): // once a deed is enough
 		case strings.HasPrefix(effect, "DEL redisson_unlock_latch"):
 			last = append(last, effect) // it is not waited for, so it may come before or after a waiter's
