@@ -20,7 +20,7 @@ import (
 func TestHazardUnlockAfterTheLease(t *testing.T) {
 	t.Parallel()
 	z := newHazard(t)
-	h, err := z.lock.TryLock(z.ctx(), 0, 100*time.Millisecond)
+	h, err := z.lock.TryLock(z.ctx(), 0, 500*time.Millisecond)
 	if err != nil {
 		z.Fatal(err)
 	}
