@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/holdfast-go/holdfast"
+	"github.com/holdfast-go/holdfast/internal/redistest"
 )
 
 // processArgs is the environment variable that makes the test binary a holder
@@ -158,7 +159,13 @@ func (p *process) said(word string) (n int) {
 
 func (p *process) signal(s syscall.Signal) {
 	p.t.Helper()
-	if err := p.cmd.Process.Signal(s); err != nil {
+	err := error(nil)
+	if s == syscall.SIGSTOP {
+		err = redistest.Stop(p.cmd.Process.Pid) // a waiter must not take its turn after that
+	} else {
+		err = p.cmd.Process.Signal(s)
+	}
+	if err != nil {
 		p.t.Fatal(err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -143,20 +144,34 @@ func (p *process) terminate(limit time.Duration) {
 	}
 }
 
-// pause stops the process and returns once the kernel says that it stands still.
-func (p *process) pause() error {
-	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+// pause stops the process, see Stop.
+func (p *process) pause() error { return Stop(p.pid()) }
+
+// Stop stops a process by SIGSTOP and returns once the kernel says that all its threads stand still: until then they
+// may go on for a moment.
+func Stop(pid int) error {
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		return err
 	}
 	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.pid()))
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
 		if err != nil {
 			return err
 		}
-		// pid (comm) state …; comm may itself contain a parenthesis.
-		if _, state, ok := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')'):]), " "); ok && state[0] == 'T' {
+		if len(threads) > 0 && !slices.ContainsFunc(threads, runs) {
 			return nil
 		}
 	}
 	return errors.New("still runs 5s after SIGSTOP")
+}
+
+// runs tells whether the thread of such a file is not stopped. One that has ended is.
+func runs(file string) bool {
+	stat, err := os.ReadFile(file)
+	if err != nil {
+		return false
+	}
+	// pid (comm) state …; comm may itself contain a parenthesis.
+	_, state, ok := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')'):]), " ")
+	return !ok || state[0] != 'T'
 }
