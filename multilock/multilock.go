@@ -174,6 +174,9 @@ func (a *acquisition) win() error {
 			waiting = nil
 		}
 		if !a.bids[0].Pause(a.wait, retries) {
+			if errors.Is(err, engine.ErrSilent) && a.last != nil {
+				err = nil // the end of the wait has cut the question short: what was before tells more
+			}
 			return a.over(err)
 		}
 		a.span.Event(tracing.EventRetry)
