@@ -67,7 +67,7 @@ func (o *observer) answered(ops []event, cmd redis.Cmder, err error) {
 	at := now()
 	var answers []any
 	if value, ok := cmd.(interface{ Val() any }); ok && err == nil {
-		answers, _ = value.Val().([]any)
+		answers = answersOf(value.Val())
 	}
 	for _, op := range ops {
 		if op.Lock == "" {
@@ -86,6 +86,17 @@ func (o *observer) answered(ops []event, cmd redis.Cmder, err error) {
 		}
 		o.record.note(op)
 	}
+}
+
+// answersOf are the answers in a reply. One operation alone has its own numbers there, without a list around them.
+func answersOf(reply any) []any {
+	answers, _ := reply.([]any)
+	if len(answers) > 0 {
+		if _, alone := answers[0].(int64); alone {
+			return []any{answers}
+		}
+	}
+	return answers
 }
 
 // answer reads one operation's answer: numbers, or the text of its own error.
