@@ -26,6 +26,33 @@ func (p *parliament) held(members ...int) (open func()) {
 	}
 }
 
+// locking locks a member inside of a hold.
+func (p *parliament) locking(i int, h holdfast.Hold) <-chan holdfast.Hold {
+	got := make(chan holdfast.Hold, 1)
+	go func() {
+		inner, err := p.members[i].Lock(h.Context(within(p.T)))
+		if err != nil {
+			p.Error(err)
+		}
+		got <- inner
+	}()
+	return got
+}
+
+// ends looks at the count of an inner hold and unlocks both.
+func (p *parliament) ends(h, inner holdfast.Hold, count int) {
+	p.Helper()
+	if inner == nil {
+		p.FailNow()
+	}
+	if inner.Count() != count {
+		p.Errorf("it has %d holds, want %d", inner.Count(), count)
+	}
+	unlock(p.T, inner)
+	unlock(p.T, h)
+	redistest.Eventually(p.T, 5*time.Second, "nothing is left", func() bool { return p.keys() == 0 })
+}
+
 // A hold begins with a majority. Those who answer later join it: with them it stands the loss of as many others,
 // also if the ctx of the call has ended meanwhile.
 func TestAMajorityIsEnoughToBegin(t *testing.T) {
@@ -61,30 +88,15 @@ func TestAMemberOnItsWayIsReentered(t *testing.T) {
 	p := newParliament(t, 3)
 	open := p.held(1)
 	h := lock(t, p.lock)
-	got := make(chan holdfast.Hold, 1)
-	go func() {
-		inner, err := p.members[1].Lock(h.Context(within(t)))
-		if err != nil {
-			t.Error(err)
-		}
-		got <- inner
-	}()
+	got := p.locking(1, h)
 	select {
 	case inner := <-got:
 		t.Errorf("the member was locked before it had answered: %v", inner)
-	case <-time.After(100 * time.Millisecond):
+	case <-time.After(100 * time.Millisecond): // that it waits is seen by waiting
 	}
 	open()
 	inner := <-got
-	if inner == nil {
-		t.FailNow()
-	}
-	if inner.Count() != 2 {
-		t.Errorf("it has %d holds, want 2", inner.Count())
-	}
-	unlock(t, inner)
-	unlock(t, h)
-	redistest.Eventually(t, 5*time.Second, "nothing is left", func() bool { return p.keys() == 0 })
+	p.ends(h, inner, 2)
 }
 
 // If the member on its way turns out to be somebody else's, it is locked anew when that one has gone.
@@ -93,26 +105,11 @@ func TestAMemberOnItsWayMayBeTaken(t *testing.T) {
 	other := lock(t, p.direct[1])
 	open := p.held(1)
 	h := lock(t, p.lock)
-	got := make(chan holdfast.Hold, 1)
-	go func() {
-		inner, err := p.members[1].Lock(h.Context(within(t)))
-		if err != nil {
-			t.Error(err)
-		}
-		got <- inner
-	}()
+	got := p.locking(1, h)
 	open()
 	unlock(t, other)
 	inner := <-got
-	if inner == nil {
-		t.FailNow()
-	}
-	if inner.Count() != 1 {
-		t.Errorf("it has %d holds, want 1", inner.Count())
-	}
-	unlock(t, inner)
-	unlock(t, h)
-	redistest.Eventually(t, 5*time.Second, "nothing is left", func() bool { return p.keys() == 0 })
+	p.ends(h, inner, 1)
 }
 
 // A hold that has ended gives back who answers later.

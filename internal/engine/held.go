@@ -52,18 +52,17 @@ func (h *hold) Lose() { h.drop(locking.ErrLost) }
 func (h *hold) drop(cause error) (lost bool) {
 	o := h.owner
 	after, lost := o.leave(h)
-	switch {
-	case lost:
+	if lost {
 		return true
-	case after > 0, o.hasLate():
-		h.left()
-		if after == 0 {
-			o.retire(cause)
-		}
-		o.engine.undo(o)
-	default:
-		h.left()
+	}
+	repeated := after > 0 || o.hasLate() // other holds are left, or something may still take the lock
+	h.left()
+	if after == 0 {
 		o.retire(cause)
+	}
+	if repeated {
+		o.engine.undo(o)
+	} else {
 		o.engine.undoUnless(o, o.engine.sender.Start(o.releaseOp(0)), 0)
 	}
 	return false
