@@ -191,11 +191,12 @@ func patient(g *goroutine) {
 	h := g.acquire(name, lease, false, func() (holdfast.Hold, error) {
 		return g.worker.client.RLock(name).Lock(g.worker.ctx, holdfast.WithLease(lease))
 	})
-	g.inside(h, g.between(2*time.Millisecond, 20*time.Millisecond))
-	if g.index%2 == 1 { // who has had it leaves it alone for a while: whoever waits must come
+	if g.index%2 == 1 { // long enough for others to wait; who has had it leaves it alone for a while, so whoever waits must come
+		g.inside(h, g.between(200*time.Millisecond, 500*time.Millisecond))
 		g.pause(g.between(300*time.Millisecond, 700*time.Millisecond))
 		return
 	}
+	g.inside(h, g.between(2*time.Millisecond, 20*time.Millisecond))
 	g.pause(g.between(0, 30*time.Millisecond))
 }
 
