@@ -1,6 +1,7 @@
 package holdfast_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -41,6 +42,7 @@ type link struct {
 	last   atomic.Bool  // mute after one more write
 	lastAt atomic.Value // time.Time of that write
 	slow   atomic.Int64 // how long each answer takes
+	far    atomic.Int64 // how long each script takes until it is there
 }
 
 func (v *virtual) client() *link {
@@ -78,6 +80,9 @@ func (m *mutable) Write(p []byte) (int, error) {
 	if m.link.last.Load() {
 		m.link.mute.Store(true)
 		m.link.lastAt.Store(time.Now())
+	}
+	if bytes.Contains(p, []byte("eval")) { // while a subscription is written, others wait for a mutex: that stops virtual time
+		time.Sleep(time.Duration(m.link.far.Load()))
 	}
 	return m.Conn.Write(p)
 }

@@ -33,6 +33,7 @@ const (
 const (
 	EventSubscribe = "subscribe" // the lock was taken; messages are awaited
 	EventWakeUp    = "wake-up"   // a message came, or the subscription was confirmed
+	EventHandOver  = "hand-over" // a caller of the same client has handed the lock over
 	EventRetry     = "retry"     // an attempt failed or its answer was lost; the next one follows
 )
 

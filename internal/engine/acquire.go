@@ -20,6 +20,7 @@ type attempt struct {
 	ask    locking.Acquire
 	lease  time.Duration
 	span   tracing.Acquire
+	alone  bool // it asks for no other lock
 
 	ctx  context.Context // the caller's
 	wait context.Context // ends with ctx, and when the wait runs out
@@ -45,7 +46,7 @@ func (e *Engine) acquire(ctx context.Context, t *Target, opts []locking.AcquireO
 	}
 	defer e.leave()
 
-	a := &attempt{engine: e, target: t, ask: ask, lease: ask.Lease, ctx: ctx, wait: ctx}
+	a := &attempt{engine: e, target: t, ask: ask, lease: ask.Lease, alone: true, ctx: ctx, wait: ctx}
 	if a.lease == 0 {
 		a.lease = e.config.Watchdog
 	}
@@ -150,6 +151,8 @@ type turn interface {
 	asker
 	// await waits until it is time to ask. At first it is.
 	await() error
+	// handed is the hold that somebody else has handed over meanwhile, or nil.
+	handed() *hold
 	// known is what Redis said: told, others have the lock; or else a refusal.
 	known() (told bool, refusal error)
 	// leave ends the waiting, with a hold or without. Nothing of another owner is left
@@ -182,6 +185,9 @@ func (a *attempt) waitIn(t turn) (h *hold, err error) {
 		}
 		if a.wait.Err() != nil {
 			return nil, a.over(t.known())
+		}
+		if h = t.handed(); h != nil {
+			return h, nil
 		}
 		h, err = a.try(t)
 		if h != nil {

@@ -16,11 +16,16 @@ type front struct {
 	single
 	waiter *waiter
 	line   *line
-	told   bool // by Redis, in this call
+	told   bool  // by Redis, in this call
+	given  *hold // that was handed over
 }
 
 func (a *attempt) joinLine() *front {
-	w := a.engine.lines.join(a.target.Key)
+	var heir *attempt
+	if a.alone && a.ask.Lease == 0 {
+		heir = a
+	}
+	w := a.engine.lines.join(a.target.Key, heir)
 	return &front{single: single{a: a, o: a.engine.newOwner(a.target)}, waiter: w, line: w.line}
 }
 
@@ -49,7 +54,7 @@ func (f *front) known() (told bool, refusal error) {
 	return f.told || lately, refusal
 }
 
-// await waits for the front of the line, then for a message or for the lease to end.
+// await waits for the front of the line, then to be handed the lock, for a message, or for the lease to end.
 func (f *front) await() error {
 	a, e, l := f.a, f.a.engine, f.line
 	if f.waiter.turn != nil {
@@ -76,7 +81,12 @@ func (f *front) await() error {
 	most := safetyPoll - e.jitter(safetyPoll/10)
 	timer := time.NewTimer(min(max(time.Until(l.until)+e.jitter(shortestWait), shortestWait), most))
 	defer timer.Stop()
+	e.lines.open(f.waiter)
 	select {
+	case h := <-f.waiter.given:
+		e.lines.shut(f.waiter)
+		f.accept(h)
+		return nil
 	case <-l.sub.Wake():
 		a.span.Event(tracing.EventWakeUp)
 		if err := l.sub.Err(); err != nil {
@@ -88,8 +98,35 @@ func (f *front) await() error {
 	case <-e.closed:
 		return locking.ErrClosed
 	}
+	f.answer(e.lines.shut(f.waiter))
 	l.until = time.Time{} // whoever is in front asks, also if we do not come to it
 	return nil
 }
 
-func (f *front) leave(*hold) { f.a.engine.lines.leave(f.waiter) }
+// answer takes what a waiter that was called is sent.
+func (f *front) answer(wasCalled bool) {
+	if wasCalled {
+		f.accept(<-f.waiter.given)
+	}
+}
+
+// accept takes a hold that was handed over; nil: it was too late for that.
+func (f *front) accept(h *hold) {
+	if f.given = h; h != nil {
+		f.a.span.Event(tracing.EventHandOver)
+	}
+}
+
+// handed is what was accepted and not returned yet.
+func (f *front) handed() (h *hold) {
+	h, f.given = f.given, nil
+	return h
+}
+
+// leave gives back what was handed over when nobody waited any more.
+func (f *front) leave(*hold) {
+	f.answer(f.a.engine.lines.leave(f.waiter))
+	if h := f.handed(); h != nil {
+		h.Drop()
+	}
+}

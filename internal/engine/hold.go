@@ -138,7 +138,9 @@ func (h *hold) extend(ctx context.Context, lease time.Duration) error {
 		if ctx.Err() != nil {
 			return contextError(ctx)
 		}
-		o.sending(lease)
+		if !o.sending(lease) {
+			return h.Err() // what has its id now may be another one's, see handOver
+		}
 		call, answer := e.exchange(ctx, o.target.Driver.Renew(o.target.Key, o.id, lease), nil)
 		v, err := answer.Ints(2)
 		switch {

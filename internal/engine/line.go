@@ -35,10 +35,15 @@ type waiter struct {
 	line       *line
 	prev, next *waiter       // guarded by lines.mu
 	turn       chan struct{} // closed when it is in front; nil if it was from the start
+
+	attempt *attempt   // what it may be handed the lock for; nil: for nothing
+	calling calling    // guarded by lines.mu
+	given   chan *hold // capacity 1; made when it may be called first
 }
 
-// join puts a waiter at the end of a lock's line.
-func (ls *lines) join(key string) *waiter {
+// join puts a waiter at the end of a lock's line. The lock may be handed over to it for
+// that attempt, if it is not nil.
+func (ls *lines) join(key string, a *attempt) *waiter {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	l := ls.m[key]
@@ -46,7 +51,7 @@ func (ls *lines) join(key string) *waiter {
 		l = &line{key: key}
 		ls.m[key] = l
 	}
-	w := &waiter{line: l, prev: l.back}
+	w := &waiter{line: l, prev: l.back, attempt: a}
 	l.back = w
 	if w.prev == nil {
 		l.front = w
@@ -59,9 +64,10 @@ func (ls *lines) join(key string) *waiter {
 
 // leave takes a waiter out of its line, wherever it stands. If it stood in front,
 // the next one does now, also if the one that leaves never got to know of its
-// turn: the place is never lost.
-func (ls *lines) leave(w *waiter) {
+// turn: the place is never lost. It tells whether the one that leaves was called.
+func (ls *lines) leave(w *waiter) (wasCalled bool) {
 	ls.mu.Lock()
+	wasCalled = w.shut()
 	l := w.line
 	if w.next != nil {
 		w.next.prev = w.prev
@@ -73,6 +79,9 @@ func (ls *lines) leave(w *waiter) {
 	} else {
 		l.front = w.next
 		if w.next != nil {
+			if !l.until.IsZero() {
+				w.next.open() // it need not have woken up for that
+			}
 			close(w.next.turn)
 		}
 	}
@@ -85,6 +94,7 @@ func (ls *lines) leave(w *waiter) {
 	if over != nil {
 		over.Close()
 	}
+	return wasCalled
 }
 
 // learn notes what Redis answered: taken by somebody else, or a refusal.

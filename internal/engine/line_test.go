@@ -17,7 +17,7 @@ func TestLinesNeverForgetAWaiter(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"join": func(t *rapid.T) {
 				key := keys.Draw(t, "key")
-				inLine[key] = append(inLine[key], ls.join(key))
+				inLine[key] = append(inLine[key], ls.join(key, nil))
 			},
 			"leave": func(t *rapid.T) {
 				key := keys.Draw(t, "key")

@@ -32,6 +32,9 @@ type owner struct {
 	ended   error         // why it is retired; nil while it may be re-entered
 	late    []sentCopy    // acquires from a queue that may still be executed, and take the lock or a place after a release
 
+	undone    bool      // an undo was started, which may send a release at any time
+	handUntil time.Time // it may be handed over until then
+
 	ticket Ticket // when it entered the queue; written before there is a hold
 
 	busy bool          // an acquire or release is under way, see take
@@ -121,6 +124,9 @@ func (o *owner) admit(h *hold, sent time.Time, lease time.Duration, before int) 
 		return false
 	}
 	o.engine.remember(o)
+	if before == 0 {
+		o.handUntil = handOverUntil(sent, time.Now())
+	}
 	h.owner = o
 	h.count = len(o.holds) + 1
 	o.holds = append(o.holds, h)
@@ -230,30 +236,40 @@ func (o *owner) retire(cause error) bool {
 		o.mu.Unlock()
 		return false
 	}
+	ending := o.end(cause)
+	lost := len(ending) > 0 && cause == locking.ErrLost
+	if o.leaving != nil && o.leaving.mark(leavingCause(cause)) {
+		ending = append(ending, o.leaving)
+	}
+	o.mu.Unlock()
+	if lost {
+		o.engine.lost.log(o.engine, "hold lost", "lock", o.target.Name, "owner", o.id)
+	}
+	o.tell(ending)
+	return true
+}
+
+// end retires an owner that is not retired yet, under o.mu; tell must follow.
+func (o *owner) end(cause error) (ending []*hold) {
 	o.ended = cause
-	ending := make([]*hold, 0, len(o.holds)+1)
+	ending = make([]*hold, 0, len(o.holds)+1)
 	for _, h := range o.holds {
 		if h.mark(cause) {
 			ending = append(ending, h)
 		}
 	}
-	lost := len(ending) > 0 && cause == locking.ErrLost
-	if o.leaving != nil && o.leaving.mark(leavingCause(cause)) {
-		ending = append(ending, o.leaving)
-	}
 	o.holds = nil
 	o.live.Store(0)
 	o.engine.watchdog.Remove(&o.entry)
-	o.mu.Unlock()
+	return ending
+}
 
+// tell ends what was retired for everybody else.
+func (o *owner) tell(ending []*hold) {
 	o.engine.forget(o)
-	if lost {
-		o.engine.lost.log(o.engine, "hold lost", "lock", o.target.Name, "owner", o.id)
-	}
 	for _, h := range ending {
 		h.finish()
 	}
-	return true
 }
 
 // leavingCause tells how a hold ends whose Unlock is under way when its owner is

@@ -224,6 +224,9 @@ func (p *place) sleep(until time.Time) (over bool, err error) {
 	return true, nil
 }
 
+// handed: a place in a queue is not passed over.
+func (p *place) handed() *hold { return nil }
+
 // known tells whether Redis said not long ago that others are before us.
 func (p *place) known() (told bool, refusal error) {
 	p.mu.Lock()

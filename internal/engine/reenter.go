@@ -100,9 +100,10 @@ func (a *attempt) tryAgain(o *owner, before int) (*hold, *script.Call, error) {
 }
 
 // sending notes the lease of a command: what it may have locked is gone that long
-// after.
-func (o *owner) sending(lease time.Duration) {
+// after. It tells whether the owner is not retired yet.
+func (o *owner) sending(lease time.Duration) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.lease = max(o.lease, lease)
+	return o.ended == nil
 }

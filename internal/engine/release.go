@@ -68,6 +68,9 @@ func (h *hold) unlock(p *patience, inside bool) error {
 	}
 	defer o.give()
 
+	if h.handOver() {
+		return nil
+	}
 	after, lost := o.leave(h)
 	if lost {
 		return locking.ErrLost

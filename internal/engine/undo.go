@@ -90,6 +90,7 @@ func (e *Engine) undoUnless(o *owner, release *script.Call, share int) {
 func (e *Engine) newUndo(o *owner) *undo {
 	o.mu.Lock()
 	lease := o.lease
+	o.undone = true
 	o.mu.Unlock()
 	e.undos.add()
 	return &undo{owner: o, until: time.Now().Add(lease), pause: firstPause, longest: min(max(time.Second, lease/60), longestPause)}
