@@ -79,7 +79,8 @@ type Hold interface {
 	// Name tells the lock's name, as Lock.Name does.
 	Name() string
 
-	// Owner tells who holds: "<client uuid>:<number>", the hash field in Redis. Each
+	// Owner tells who holds: "<client uuid>:<number>", the hash field in Redis. Callers of one
+	// client that hand a plain lock over have the same one, one after the other. Each
 	// member of a multi or quorum lock has an owner of its own; this is the one of the
 	// first member that is held.
 	Owner() string

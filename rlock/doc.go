@@ -8,7 +8,8 @@
 // before; a hold that ends in any other way says so no later than its trust
 // window; and nothing stays locked longer than one lease when a process dies or an
 // answer is lost. It is not fair: whoever asks first after a release gets it,
-// though the waiters of one client ask in order of arrival.
+// though the waiters of one client ask in order of arrival, and hand the lock over among
+// themselves for up to a millisecond.
 //
 // What it does not promise: exclusion after a failover that loses the
 // acquisition, after the key was deleted or evicted, or when the server's clock

@@ -8,6 +8,7 @@
 //	owner     who holds in Redis: one id, one hash field, one trust window
 //	hold      one acquisition of an owner: the thing that is unlocked
 //	undo      takes back in the background what an owner may have left in Redis
+//	heir      the owner of the next caller in line, to whom a lock is handed over
 //	turn      how an attempt waits: in line before a plain lock (front), or at a place
 //	          in a queue in Redis (place)
 //	bid       one lock's part in the acquisition of several
@@ -29,7 +30,7 @@
 //
 //  1. One acquire or release of an owner is in flight at a time (owner.take). A
 //     release says how many holds are left. After the last one the owner's id is
-//     never used again. An Unlock that has stopped waiting gives the turn back with its
+//     never used again, unless no release was sent: then an heir may go on with it (handOver). An Unlock that has stopped waiting gives the turn back with its
 //     release still on its way: its limit is over, or, of a quorum lock, enough others
 //     were released. An undo follows it then, which says how many are left by that time.
 //  2. An attempt whose outcome is unknown is followed by one with a fresh owner.

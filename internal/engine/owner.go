@@ -13,8 +13,8 @@ import (
 )
 
 // An owner is who holds one lock in Redis: the holds that share one field of its
-// hash, their trust window and their renewal. Its id is used for one acquisition
-// and what is re-entered under it, then never again.
+// hash, their trust window and their renewal. Its id is used for one acquisition,
+// what is re-entered under it and who it is handed over to, then never again.
 type owner struct {
 	engine *Engine
 	target *Target
