@@ -28,8 +28,8 @@ type locked struct {
 }
 
 // begin has the lock held for longer than it could be handed over.
-func (v *virtual) begin() (*handOver, holdfast.Hold) {
-	l := v.client()
+func (v *virtual) begin(opts ...holdfast.Option) (*handOver, holdfast.Hold) {
+	l := v.client(opts...)
 	l.far.Store(int64(roundTrip))
 	h := v.lock(l)
 	time.Sleep(time.Second)

@@ -45,7 +45,7 @@ type link struct {
 	far    atomic.Int64 // how long each script takes until it is there
 }
 
-func (v *virtual) client() *link {
+func (v *virtual) client(opts ...holdfast.Option) *link {
 	l := &link{}
 	rdb := redis.NewClient(&redis.Options{
 		Addr: "127.0.0.1:1", DisableIdentity: true,
@@ -54,7 +54,7 @@ func (v *virtual) client() *link {
 			return &mutable{conn, l}, err
 		},
 	})
-	c, err := holdfast.New(rdb, holdfast.WithLogger(slog.New(slog.DiscardHandler)))
+	c, err := holdfast.New(rdb, append(opts, holdfast.WithLogger(slog.New(slog.DiscardHandler)))...)
 	if err != nil {
 		v.Fatal(err)
 	}

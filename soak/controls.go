@@ -52,7 +52,7 @@ if after > 0 then`},
 	}, {
 		name: "an owner used again after an unknown outcome",
 		edits: []edit{{"internal/engine/acquire.go",
-			`s.o = s.a.engine.newOwner(s.a.target) // never the one whose acquisition may still arrive`, ``}},
+			`s.o = nil // never again the one whose acquisition may still arrive`, ``}},
 		round:  round{Load: map[string]int{"reenter": 3, "stay": 4, "victim": 3}, Rate: 60, Faults: []string{}, Duration: 14 * time.Second},
 		caught: []string{checkOverlap, checkLoss}, // its hold is freed under it, whether somebody else came in or not
 	}, {

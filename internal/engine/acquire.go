@@ -123,7 +123,7 @@ func (a *attempt) isSingle() bool { return a.ask.Bounded && a.ask.Wait == 0 }
 
 // once is a single attempt, beside the line or the queue.
 func (a *attempt) once() (*hold, error) {
-	h, err := a.try(&single{a: a, o: a.engine.newOwner(a.target)})
+	h, err := a.try(&single{a: a})
 	if h == nil && err == nil {
 		return nil, locking.ErrNotAcquired
 	}
@@ -266,14 +266,20 @@ func until(ms int64) time.Time {
 // never waits.
 type single struct {
 	a *attempt
-	o *owner
+	o *owner // nil until it is needed: most waiters of a crowd have none
 }
 
-func (s *single) bidder() *owner { return s.o }
+func (s *single) bidder() *owner {
+	if s.o == nil {
+		s.o = s.a.engine.newOwner(s.a.target)
+	}
+	return s.o
+}
 
 func (s *single) op() script.Op {
-	s.o.lease = s.a.lease // nobody else knows this owner yet
-	return s.a.firstOp(s.o)
+	o := s.bidder()
+	o.lease = s.a.lease // nobody else knows this owner yet
+	return s.a.firstOp(o)
 }
 
 func (s *single) heard(_ []int64, err error, c sentCopy) {
@@ -283,12 +289,12 @@ func (s *single) heard(_ []int64, err error, c sentCopy) {
 	if classOf(err) == script.Unknown {
 		s.a.engine.undo(s.o, c)
 	}
-	s.o = s.a.engine.newOwner(s.a.target) // never the one whose acquisition may still arrive
+	s.o = nil // never again the one whose acquisition may still arrive
 }
 
 func (s *single) missed() {
 	s.a.engine.undo(s.o)
-	s.o = s.a.engine.newOwner(s.a.target)
+	s.o = nil
 }
 
 // firstOp is the acquire of a new owner that takes no place in a queue.

@@ -56,7 +56,7 @@ func (l *Lock) NewBid(ctx, wait context.Context, ask locking.Acquire) (*Bid, err
 		b.first.attempt.lease = e.config.Watchdog
 	}
 	b.a = &b.first.attempt
-	b.first.single = single{a: b.a, o: e.newOwner(l.target)}
+	b.first.single = single{a: b.a}
 	b.asker = &b.first.single
 	return b, nil
 }
@@ -107,7 +107,7 @@ func (b *Bid) Await() error {
 func (b *Bid) StopWaiting() {
 	if b.turn != nil {
 		b.turn.leave(b.won)
-		b.turn, b.asker = nil, &single{a: b.a, o: b.a.engine.newOwner(b.a.target)}
+		b.turn, b.asker = nil, &single{a: b.a}
 	}
 }
 
@@ -267,7 +267,7 @@ func (b *Bid) spent() {
 		b.turn.leave(nil)
 		b.turn = nil
 	}
-	b.asker = &single{a: b.a, o: b.a.engine.newOwner(b.a.target)}
+	b.asker = &single{a: b.a}
 }
 
 // aMoment is how long a server that does not answer is waited for where it can be done without.

@@ -10,6 +10,9 @@ import (
 // A Driver is what makes a lock kind: its scripts and its channel. It has no
 // state and sends nothing.
 //
+// Waiters of a kind that stand in line hand a lock over among themselves (handOver). That is right
+// while one acquisition is as good as another: not with a fencing token, or where holds are shared.
+//
 // The answers of all kinds read alike. Acquire: {1, count} acquired, {0, ttl in
 // ms} held by another owner, {-1, 0} the owner's hold is gone. Renew: {1, ttl},
 // {-1, 0} gone. Release: {1, count} released down to count, {-1, 0} gone, {2, text}

@@ -26,7 +26,7 @@ func (a *attempt) joinLine() *front {
 		heir = a
 	}
 	w := a.engine.lines.join(a.target.Key, heir)
-	return &front{single: single{a: a, o: a.engine.newOwner(a.target)}, waiter: w, line: w.line}
+	return &front{single: single{a: a}, waiter: w, line: w.line}
 }
 
 // heard keeps what Redis told for those behind too. Who takes over the front starts by
@@ -55,7 +55,16 @@ func (f *front) known() (told bool, refusal error) {
 }
 
 // await waits for the front of the line, then to be handed the lock, for a message, or for the lease to end.
+// After it nobody hands anything over.
 func (f *front) await() error {
+	err := f.listen()
+	if f.a.engine.lines.shut(f.waiter) {
+		f.given = <-f.waiter.given
+	}
+	return err
+}
+
+func (f *front) listen() error {
 	a, e, l := f.a, f.a.engine, f.line
 	if f.waiter.turn != nil {
 		a.span.Waiting()
@@ -72,7 +81,7 @@ func (f *front) await() error {
 		return nil
 	}
 	if l.sub == nil {
-		l.sub = e.pubsub.Subscribe(a.target.Driver.Channel(a.target.Key, f.o.id))
+		l.sub = e.pubsub.Subscribe(a.target.Driver.Channel(a.target.Key, ""))
 		a.span.Event(tracing.EventSubscribe)
 	}
 	if err := l.sub.Err(); err != nil { // the one who was in front has taken the wake-up along
@@ -83,9 +92,8 @@ func (f *front) await() error {
 	defer timer.Stop()
 	e.lines.open(f.waiter)
 	select {
-	case h := <-f.waiter.given:
+	case f.given = <-f.waiter.given: // nil: it was too late for that, so ask
 		e.lines.shut(f.waiter)
-		f.accept(h)
 		return nil
 	case <-l.sub.Wake():
 		a.span.Event(tracing.EventWakeUp)
@@ -98,35 +106,25 @@ func (f *front) await() error {
 	case <-e.closed:
 		return locking.ErrClosed
 	}
-	f.answer(e.lines.shut(f.waiter))
 	l.until = time.Time{} // whoever is in front asks, also if we do not come to it
 	return nil
 }
 
-// answer takes what a waiter that was called is sent.
-func (f *front) answer(wasCalled bool) {
-	if wasCalled {
-		f.accept(<-f.waiter.given)
-	}
-}
-
-// accept takes a hold that was handed over; nil: it was too late for that.
-func (f *front) accept(h *hold) {
-	if f.given = h; h != nil {
+// handed is the hold that was handed over, if one was.
+func (f *front) handed() (h *hold) {
+	if f.given != nil {
 		f.a.span.Event(tracing.EventHandOver)
 	}
-}
-
-// handed is what was accepted and not returned yet.
-func (f *front) handed() (h *hold) {
 	h, f.given = f.given, nil
 	return h
 }
 
 // leave gives back what was handed over when nobody waited any more.
 func (f *front) leave(*hold) {
-	f.answer(f.a.engine.lines.leave(f.waiter))
-	if h := f.handed(); h != nil {
-		h.Drop()
+	if f.a.engine.lines.leave(f.waiter) {
+		f.given = <-f.waiter.given
+	}
+	if f.given != nil {
+		f.given.Drop()
 	}
 }

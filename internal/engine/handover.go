@@ -23,14 +23,14 @@ func handOverUntil(sent, answered time.Time) time.Time {
 //
 // For Redis nothing happens: one owner has the lock. Here the next hold has an owner of its own,
 // which goes on with the id, the trust window and the renewal; the one before is retired, so no
-// context of it can re-enter. It must have its turn, and this must be its last hold.
+// context of it can re-enter. The caller has the owner's turn.
 //
 // What has a lease of its own is not handed over, because that counts from its own acquire; nor is what an
-// undo may still take back.
+// undo may take back.
 func (h *hold) handOver() bool {
 	o := h.owner
 	o.mu.Lock()
-	may := o.handsOver(h)
+	may := o.handsOver(h) // or nobody need be called
 	o.mu.Unlock()
 	if !may {
 		return false
@@ -39,9 +39,13 @@ func (h *hold) handOver() bool {
 	if w == nil {
 		return false
 	}
-	next := o.bequeath(h, w.attempt)
-	w.given <- next
-	return next != nil
+	next, ending := o.bequeath(h, w.attempt)
+	w.given <- next // only then is a tracer told, which may take its time, or panic
+	if next == nil {
+		return false
+	}
+	o.tell(ending)
+	return true
 }
 
 // handsOver tells whether the hold may be handed over now. Under o.mu.
@@ -51,30 +55,29 @@ func (o *owner) handsOver(h *hold) bool {
 		now.Before(o.handUntil) && now.Before(o.trusted) && !o.engine.closing()
 }
 
-// bequeath makes the hold of the next caller and its owner, and retires this one. It is nil if
-// that is not possible any more.
-func (o *owner) bequeath(h *hold, next *attempt) *hold {
-	heir := &owner{engine: o.engine, target: next.target, id: o.id}
-	n := next.hold()
-	n.owner, n.count = heir, 1
-	heir.holds = []*hold{n}
+// bequeath makes the hold of the next caller and its owner, and retires this one; tell must follow. It is nil
+// if the hold may not be handed over any more.
+func (o *owner) bequeath(h *hold, caller *attempt) (next *hold, ending []*hold) {
+	heir := &owner{engine: o.engine, target: caller.target, id: o.id}
+	next = caller.hold()
+	next.owner, next.count = heir, 1
+	heir.holds = []*hold{next}
 	heir.live.Store(1)
 
 	o.mu.Lock()
 	if !o.handsOver(h) {
 		o.mu.Unlock()
-		return nil
+		return nil, nil
 	}
 	heir.trusted, heir.renewed, heir.lease, heir.handUntil = o.trusted, o.renewed, o.lease, o.handUntil
-	ending := o.end(locking.ErrUnlocked) // in one step: now nobody but the heir releases what has this id
+	ending = o.end(locking.ErrUnlocked) // in one step: now nobody but the heir releases what has this id
 	o.mu.Unlock()
 
-	o.tell(ending)
 	o.engine.remember(heir)
 	heir.mu.Lock()
 	heir.schedule() // were a renewal under way, its answer is not heard any more, and another one is due at once
 	heir.mu.Unlock()
-	return n
+	return next, ending
 }
 
 // Whether a waiter may be called to be handed the lock.
@@ -83,7 +86,7 @@ type calling uint8
 const (
 	shut   calling = iota // it does not stand in front, or asks Redis
 	open                  // it waits
-	called                // it is sent a hold in a moment, or nil
+	called                // it must be sent a hold, or nil, whatever happens: it waits for that without a limit
 )
 
 // open lets the waiter in front be called.

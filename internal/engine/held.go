@@ -51,6 +51,9 @@ func (h *hold) Lose() { h.drop(locking.ErrLost) }
 // drop releases the hold in the background; lost: the owner was retired before, there is nothing to release.
 func (h *hold) drop(cause error) (lost bool) {
 	o := h.owner
+	o.mu.Lock()
+	o.undone = true // before the hold leaves, because it does so out of turn: the one that is left must not be handed over
+	o.mu.Unlock()
 	after, lost := o.leave(h)
 	if lost {
 		return true

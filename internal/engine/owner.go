@@ -32,7 +32,7 @@ type owner struct {
 	ended   error         // why it is retired; nil while it may be re-entered
 	late    []sentCopy    // acquires from a queue that may still be executed, and take the lock or a place after a release
 
-	undone    bool      // an undo was started, which may send a release at any time
+	undone    bool      // an undo was started, or is about to be, which may send a release at any time
 	handUntil time.Time // it may be handed over until then
 
 	ticket Ticket // when it entered the queue; written before there is a hold

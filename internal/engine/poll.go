@@ -17,7 +17,7 @@ func (a *attempt) poll(policy backoff.BackOff) (*hold, error) {
 	}
 	policy.Reset()
 	e, retries := a.engine, a.engine.retries()
-	t := &single{a: a, o: e.newOwner(a.target)}
+	t := &single{a: a}
 	told := false
 	var refusal error // what Redis said instead of "taken", last
 	for {

@@ -1,0 +1,149 @@
+package holdfast_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/holdfast-go/holdfast"
+	"github.com/holdfast-go/holdfast/internal/engine"
+	"github.com/holdfast-go/holdfast/tracing"
+)
+
+// A meddler is a tracer provider whose spans run code of the test's, once each.
+type meddler struct {
+	noop.TracerProvider
+	holdEnds   atomic.Pointer[func()] // at the end of the span of a hold
+	handedOver atomic.Pointer[func()] // at the event of a hand-over
+}
+
+type meddlingTracer struct {
+	noop.Tracer
+	m *meddler
+}
+
+type meddlingSpan struct {
+	noop.Span
+	m    *meddler
+	name string
+}
+
+func (m *meddler) Tracer(string, ...trace.TracerOption) trace.Tracer { return meddlingTracer{m: m} }
+
+func (t meddlingTracer) Start(ctx context.Context, name string, _ ...trace.SpanStartOption) (context.Context, trace.Span) {
+	return ctx, meddlingSpan{m: t.m, name: name}
+}
+
+func (s meddlingSpan) End(...trace.SpanEndOption) {
+	if s.name == tracing.SpanHold {
+		once(&s.m.holdEnds)
+	}
+}
+
+func (s meddlingSpan) AddEvent(name string, _ ...trace.EventOption) {
+	if name == tracing.EventHandOver {
+		once(&s.m.handedOver)
+	}
+}
+
+func once(f *atomic.Pointer[func()]) {
+	if do := f.Swap(nil); do != nil {
+		(*do)()
+	}
+}
+
+// contended is a lock that one of three callers in line has just got.
+func (v *virtual) contended(m *meddler, second context.Context) (*handOver, holdfast.Hold) {
+	o, first := v.begin(holdfast.WithTracerProvider(m))
+	o.join(context.Background())
+	o.join(second)
+	o.unlock(first)
+	return o, o.next()
+}
+
+// An inner hold is dropped, as a multi lock does it, and before its release goes out the outer one is unlocked:
+// were the lock handed over then, that release would free it.
+func TestWhatIsDroppedIsNotHandedOver(t *testing.T) {
+	inBubble(t, func(v *virtual) {
+		m := &meddler{}
+		o, outer := v.contended(m, context.Background())
+		o.link.far.Store(0)
+		inner, err := o.link.client.RLock("orders").Lock(outer.Context(context.Background()))
+		if err != nil {
+			v.Fatal(err)
+		}
+		unlock := func() {
+			go o.unlock(outer)
+			time.Sleep(time.Microsecond)
+		}
+		m.holdEnds.Store(&unlock)
+		go inner.(engine.Held).Drop()
+		next := o.next()
+		time.Sleep(100 * time.Millisecond)
+		h, err := v.client().client.RLock("orders").TryLock(context.Background(), 0, 0)
+		if err == nil && next.Err() == nil {
+			v.Errorf("two have the lock: %s and %s", next.Owner(), h.Owner())
+		}
+		o.unlock(next)
+	})
+}
+
+// Who is called does not wait for the tracer of the one who calls, nor does a panic there leave it waiting.
+func TestAHandOverDoesNotWaitForATracer(t *testing.T) {
+	for name, meddle := range map[string]func(){
+		"slow":   func() { time.Sleep(40 * time.Second) },
+		"panics": func() { panic("a tracer") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(v *virtual) {
+				m := &meddler{}
+				ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+				defer cancel()
+				o, h := v.contended(m, ctx)
+				m.holdEnds.Store(&meddle)
+				start := time.Now()
+				go func() {
+					defer func() { _ = recover() }()
+					_ = h.Unlock(context.Background())
+				}()
+				next := o.next()
+				if took := time.Since(start); took > roundTrip {
+					v.Errorf("the next one has it after %v", took)
+				}
+				o.unlock(next)
+				time.Sleep(time.Minute)
+			})
+		})
+	}
+}
+
+// The tracer panics when it is told of the hand-over: the hold that nobody gets is released.
+func TestAHandOverThatPanicsLeavesNothing(t *testing.T) {
+	inBubble(t, func(v *virtual) {
+		m := &meddler{}
+		o, first := v.begin(holdfast.WithTracerProvider(m))
+		o.join(context.Background())
+		recovered := make(chan any)
+		go func() {
+			defer func() { recovered <- recover() }()
+			_, _ = o.link.client.RLock("orders").Lock(context.Background())
+		}()
+		time.Sleep(100 * time.Millisecond)
+		o.unlock(first)
+		h := o.next()
+		crash := func() { panic("a tracer") }
+		m.handedOver.Store(&crash)
+		o.unlock(h)
+		if <-recovered == nil {
+			v.Error("the tracer was not told of a hand-over")
+		}
+		time.Sleep(time.Second)
+		if v.server.Exists("orders") {
+			v.Error("the key is left, and nobody has a hold")
+		}
+	})
+}
