@@ -44,8 +44,9 @@ type figures struct {
 	SlowestScript    time.Duration  `json:"slowest_script"`
 	HeapMax          int64          `json:"heap_max"`
 	Held             int64          `json:"held_at_once"`
-	Acquire          sample         `json:"acquire"`  // from the call of Lock to its return
-	HandOff          sample         `json:"hand_off"` // from Unlock to the return of the next Lock
+	Acquire          sample         `json:"acquire"`    // from the call of Lock to its return
+	HandOff          sample         `json:"hand_off"`   // from Unlock to the return of the next Lock
+	HandOvers        int            `json:"hand_overs"` // of the hot locks, within a client
 }
 
 func newFigures(r round) figures {
@@ -135,6 +136,7 @@ func (f *figures) plus(o figures) {
 	f.Held = max(f.Held, o.Held)
 	f.Acquire.plus(o.Acquire)
 	f.HandOff.plus(o.HandOff)
+	f.HandOvers += o.HandOvers
 }
 
 // A sample counts durations in classes that grow by a tenth.
@@ -257,6 +259,7 @@ func (r *report) table(w io.Writer) {
 	row("renewals, not answered", "%d, %d", f.Renewals, f.RenewalsLate)
 	row("acquire", "%v", f.Acquire)
 	row("hand-off", "%v", f.HandOff)
+	row("handed over within a client", "%d", f.HandOvers)
 	row("longest stall, explained", "%v", short(r.Safe.StallMax))
 	row("fair lock: inversions", "%d", f.Inversions)
 	row("ghosts", "%d", f.Ghosts)

@@ -176,6 +176,9 @@ func (a *analysis) handOffs() {
 		holds := a.holdsOf(lock)
 		for i := 1; i < len(holds); i++ {
 			before, t := holds[i-1], holds[i]
+			if strings.HasPrefix(lock, "hot:") && before.Owner == t.Owner {
+				a.figures.HandOvers++ // these are never re-entered
+			}
 			if before.err == "" && !before.noisy && before.lost == 0 && t.Call < before.unlock && t.Time > before.unlock && !t.Polls {
 				a.figures.HandOff.add(time.Duration(t.Time - before.unlock))
 			}

@@ -60,7 +60,11 @@ func hot(g *goroutine) {
 		defer cancel()
 		return lock.Lock(ctx, holdfast.WithLease(lease))
 	})
-	g.inside(h, g.shape())
+	d := g.shape()
+	if g.chance(0.3) {
+		d = 0 // so it may be handed over: that is done for a millisecond
+	}
+	g.inside(h, d)
 }
 
 // shape draws how long a hold is.
