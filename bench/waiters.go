@@ -10,7 +10,7 @@ import (
 var (
 	waitersMemory = figure{Name: "waiters on one lock: heap and stacks", Unit: "bytes/waiter", Better: lower}
 	waitersConns  = figure{Name: "waiters on one lock: connections for messages", Unit: "connections", Better: lower}
-	waitersAsk    = figure{Name: "waiters on one lock: requests a release, besides it", Unit: "requests", Better: lower}
+	waitersAsk    = figure{Name: "waiters on one lock: requests a turn, its release included", Unit: "requests", Better: lower}
 	waitersRate   = figure{Name: "waiters on one lock: hand-overs", Unit: "/s", Better: higher}
 )
 
@@ -78,7 +78,7 @@ func runManyWaiters(ctx context.Context, b *bench, p peer) ([]reading, error) {
 	releases := float64(served.Releases)
 	requests := to.calls(p.requests...) - from.calls(p.requests...)
 	readings = append(readings,
-		reading{waitersAsk, (requests - releases - 1) / releases}, // 1: the holder's release
+		reading{waitersAsk, (requests - 1) / releases}, // 1: the holder's release
 		reading{waitersRate, releases / served.Took.Seconds()},
 	)
 	if served.Failed > 0 {

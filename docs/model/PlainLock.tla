@@ -25,12 +25,16 @@ Min(a, b) == IF a > b THEN b ELSE a
 \* live: holds that owe an Unlock; tl: ticks of trust left; had: it was a hold at some time; again: copies sent before in this call
 \* u: ticks until the undo gives up, 0 if there is none; open, since, zeroed: see internal/engine/undo.go
 \* gave: the undo gave up; cheat: was told a loss inside its window (no data is lost here, so never)
+\* undone: an undo was started, so it is not handed over; only planted bugs set the other two: drop: an undo is about to
+\* be started; heir: an undo of the owner before goes on
 Fresh == [st |-> "idle", live |-> 0, tl |-> 0, had |-> FALSE, again |-> 0,
-          u |-> 0, open |-> 0, since |-> FALSE, zeroed |-> FALSE, gave |-> FALSE, cheat |-> FALSE]
+          u |-> 0, open |-> 0, since |-> FALSE, zeroed |-> FALSE, gave |-> FALSE, cheat |-> FALSE,
+          undone |-> FALSE, drop |-> FALSE, heir |-> FALSE]
 Free == [o |-> None, n |-> 0, t |-> 0]
 Trusted(o) == own[o].live > 0 /\ own[o].tl > 0
 
-\* Copies. k: acq; old (an acquire that its caller has left, its answer goes to the undo); ren; rel (Unlock waits for it);
+\* Copies. k: acq; old (an acquire that its caller has left, its answer goes to the undo); ren; late (a renewal that nobody hears,
+\* because the lock was handed over meanwhile); rel (Unlock waits for it);
 \* stale (nobody waits for it); undo. n: the count before, or after. at: queue (waits for a lane), out, or the answer.
 \* sure: a release that was sent when every acquire had been executed.
 Copy(k, o, n) == [k |-> k, o |-> o, n |-> n, at |-> "out", age |-> 0, sure |-> FALSE]
@@ -52,9 +56,9 @@ Release(c) ==  \* rlock/release.lua
     [] OTHER -> <<Free, "ok">>
 Renewal(c) ==  \* rlock/renew.lua
   IF key.o = c.o \/ (Bug = "renew any owner" /\ key.o # None) THEN <<[key EXCEPT !.t = Max(@, Lease)], "ok">> ELSE <<key, "gone">>
-Script(c) == CASE c.k \in {"acq", "old"} -> Acquire(c) [] c.k = "ren" -> Renewal(c) [] OTHER -> Release(c)
+Script(c) == CASE c.k \in {"acq", "old"} -> Acquire(c) [] c.k \in {"ren", "late"} -> Renewal(c) [] OTHER -> Release(c)
 
-Awaited(c) == CASE c.k = "old" -> own[c.o].u > 0 [] c.k = "undo" -> own[c.o].u > 0 [] c.k = "stale" -> FALSE
+Awaited(c) == CASE c.k = "old" -> own[c.o].u > 0 [] c.k = "undo" -> own[c.o].u > 0 [] c.k \in {"stale", "late"} -> FALSE
                 [] c.k = "ren" -> own[c.o].st # "over" [] OTHER -> TRUE
 Execute == \E c \in net : /\ c.at = "out" /\ key' = Script(c)[1] /\ UNCHANGED own
                           /\ net' = (net \ {c}) \cup (IF Awaited(c) THEN {[c EXCEPT !.at = Script(c)[2]]} ELSE {})
@@ -71,8 +75,8 @@ Window(c) == IF Bug = "window from the answer" THEN Lease ELSE Sub(Lease, c.age)
 
 \* undo.go, undo: n copies of acquires whose outcome is unknown
 Undo(r, n) == IF r.had /\ r.live = 0 THEN [r EXCEPT !.u = Lease, !.open = 0, !.since = FALSE]        \* any answer will end it
-              ELSE [r EXCEPT !.u = Lease, !.open = Min(@ + n, 2), !.since = (n = 0)]
-Over(r) == [r EXCEPT !.st = "over", !.live = 0, !.tl = 0, !.again = 0, !.zeroed = FALSE]
+              ELSE [r EXCEPT !.u = Lease, !.open = Min(@ + n, 2), !.since = (n = 0), !.undone = (r.st # "over")]
+Over(r) == [r EXCEPT !.st = "over", !.live = 0, !.tl = 0, !.again = 0, !.zeroed = FALSE, !.undone = FALSE]
 Set(o, r) == own' = [own EXCEPT ![o] = r]
 
 Ask(o) == /\ own[o].st = "idle" /\ UNCHANGED key
@@ -100,7 +104,7 @@ AskGivenUp(o) == LET r == own[o]  queued == \E c \in Mine(o, "acq") : c.at = "qu
 (* ------------------------------- the undo: internal/engine/undo.go ------------------------------- *)
 UndoSends(o) == LET r == own[o] IN                                  \* undo.Renewal
   /\ r.u > 0 /\ UNCHANGED key
-  /\ Send([Copy("undo", o, IF Bug = "undo of a re-entry to 0" THEN 0 ELSE r.live) EXCEPT !.sure = r.since])
+  /\ Send([Copy("undo", o, IF Bug = "undo of a re-entry to 0" \/ r.heir THEN 0 ELSE r.live) EXCEPT !.sure = r.since])
   /\ Set(o, [r EXCEPT !.zeroed = @ \/ (r.live = 0)])
 
 UndoAnswered(o) == \E c \in Answered(o, "undo") : LET r == own[o]  known == c.sure /\ r.open = 0 IN   \* undo.Renewed
@@ -181,6 +185,22 @@ UnlockGivenUp(o) == LET r == own[o] IN
      \/ /\ net' = Turn(o, "rel", "stale")
         /\ Set(o, Undo(IF r.st = "rel" THEN Over(r) ELSE [r EXCEPT !.st = "held", !.again = 0], 0))
 
+(* --------------------- the hand-over: internal/engine/handover.go; drop: held.go --------------------- *)
+\* The next hold goes on with the id, the window and the count of the one before: so nothing changes but who hears a renewal. How
+\* long that goes on in a row bounds what others wait, and no promise here rests on it.
+HandOver(o) == LET r == own[o] IN
+  /\ o \in Full /\ r.st = "held" /\ r.live = 1 /\ r.tl > 0 /\ UNCHANGED key
+  /\ ~r.undone \/ Bug = "handed over beside an undo"
+  /\ net' = {IF c.o = o /\ c.k = "ren" THEN [c EXCEPT !.k = "late"] ELSE c :
+              c \in {d \in net : ~(d.o = o /\ d.k = "ren" /\ d.at # "out")}}
+  /\ Set(o, [r EXCEPT !.undone = FALSE, !.heir = (r.u > 0 \/ r.drop), !.tl = IF Bug = "window from the hand-over" THEN Lease ELSE @])
+
+\* A multi lock gives an inner hold back, out of turn.
+Drop(o) == LET r == [own[o] EXCEPT !.live = 1] IN
+  /\ o \in Full /\ own[o].st = "held" /\ own[o].live = 2 /\ r.tl > 0 /\ UNCHANGED <<key, net>>
+  /\ Set(o, IF Bug = "dropped, then undone" THEN [r EXCEPT !.drop = TRUE] ELSE Undo(r, 0))
+DropUndone(o) == own[o].drop /\ UNCHANGED <<key, net>> /\ Set(o, [Undo(own[o], 0) EXCEPT !.drop = FALSE])
+
 \* Ids are never used again. An owner of which nothing is left anywhere is as good as a new one.
 Recycle(o) == /\ own[o].st = "over" /\ own[o].u = 0 /\ key.o # o /\ ~\E c \in net : c.o = o
               /\ Set(o, Fresh) /\ UNCHANGED <<key, net>>
@@ -188,6 +208,7 @@ Recycle(o) == /\ own[o].st = "over" /\ own[o].u = 0 /\ key.o # o /\ ~\E c \in ne
 Client(o) == \/ Ask(o) \/ AskAnswered(o) \/ AskGivenUp(o) \/ UndoSends(o) \/ UndoAnswered(o) \/ OldAnswered(o)
              \/ Renew(o) \/ RenewAnswered(o) \/ Lapse(o) \/ Reenter(o) \/ ReenterAnswered(o) \/ ReenterGivenUp(o)
              \/ Unlock(o) \/ UnlockWithoutTurn(o) \/ UnlockAnswered(o) \/ UnlockGivenUp(o) \/ Recycle(o)
+             \/ HandOver(o) \/ Drop(o) \/ DropUndone(o)
 Init == key = Free /\ net = {} /\ own = [o \in Owners |-> Fresh]
 Next == Execute \/ Lose \/ Depart \/ Tick \/ \E o \in Owners : Client(o)
 Spec == Init /\ [][Next]_vars
@@ -208,5 +229,6 @@ NeverTwoHolds == ~\E o \in Owners : Trusted(o) /\ own[o].live = 2 /\ Mine(o, "re
 NeverOvertaken == ~\E c \in net : c.k = "undo" /\ c.at = "gone" /\ key.o = c.o    \* the undo's release was there before the acquire
 NeverStale == ~\E c \in net : c.at = "out" /\ c.k \in {"stale", "undo"} /\ c.n = 0 /\ \E o \in Owners : o # c.o /\ Trusted(o)
 NeverLateRenewal == ~\E c \in net : c.at = "out" /\ c.k = "ren" /\ \E o \in Owners : o # c.o /\ Trusted(o)
+NeverUnheardRenewal == ~\E c \in net : c.k = "late" /\ Trusted(c.o) /\ own[c.o].live = 2
 NeverGivenUp == ~(key.o # None /\ own[key.o].gave)
 =============================================================================
