@@ -304,6 +304,14 @@ func TestReenteredHoldsAreKeptTogether(t *testing.T) {
 	redistest.Eventually(t, 5*time.Second, "all have the lock", func() bool { return p.keys() == 3 })
 	time.Sleep(250 * time.Millisecond) // the keepers look every 500 ms: now at different times
 	inner := lockIn(t, outer.Context(within(t)), p.lock)
+	defer func() {
+		if t.Failed() {
+			t.Logf("outer hold: %v, inner hold: %v", outer.Err(), inner.Err())
+			for i, s := range p.servers {
+				t.Logf("server %d: %v", i, s.Do(context.Background(), "HGETALL", "orders"))
+			}
+		}
+	}()
 	for _, pause := range []time.Duration{0, 300 * time.Millisecond} { // whichever comes first
 		for _, s := range p.servers {
 			time.Sleep(pause)
