@@ -268,7 +268,7 @@ func (a *analysis) windowOf(owner string, before int64) (until int64, known bool
 }
 
 // earliest is windowOf for the library's own reckoning, which may be stricter: what was
-// not executed at first (NOSCRIPT, TRYAGAIN) and went out again keeps its first date, and what
+// not executed at first and went out again in another form keeps its first date, and what
 // is answered when the window is over comes too late: later than slack after its end.
 func (a *analysis) earliest(owner string, before, slack int64) (until int64, known bool) {
 	again := int64(0)
@@ -276,7 +276,7 @@ func (a *analysis) earliest(owner string, before, slack int64) (until int64, kno
 		switch {
 		case strings.HasSuffix(op.Verb, ".release"):
 		case !op.Unknown && len(op.Answer) == 0:
-			if again == 0 {
+			if again == 0 && goesOutAgain(op.Err) {
 				again = op.Call
 			}
 		case len(op.Answer) > 0 && op.Time <= before:
@@ -290,6 +290,11 @@ func (a *analysis) earliest(owner string, before, slack int64) (until int64, kno
 		}
 	}
 	return until, known
+}
+
+// goesOutAgain tells whether an error is one upon which the library sends the same call in another form.
+func goesOutAgain(err string) bool {
+	return strings.HasPrefix(err, "NOSCRIPT") || strings.HasPrefix(err, "TRYAGAIN") || strings.HasPrefix(err, "CROSSSLOT")
 }
 
 // windows finds holds that were trusted for longer than their lease allows.

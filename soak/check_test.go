@@ -164,6 +164,26 @@ func TestARenewalAfterTheWindowExplainsNothing(t *testing.T) {
 	}
 }
 
+// A renewal that Redis refuses is over: the next one has a date of its own. What the library sends again
+// within one call, the text of a script say, keeps its first date.
+func TestARefusedRenewalDatesNoOther(t *testing.T) {
+	for refusal, checks := range map[string][]string{
+		"NOREPLICAS Not enough good replicas to write.": nil,
+		"NOSCRIPT No matching script. Please use EVAL.": {checkWindow},
+	} {
+		var s script
+		s.hold("x", 1, 2, 20, 2600)
+		s.op("renew", "x", 300, 310)
+		refused := &s.events[len(s.events)-1]
+		refused.Unknown, refused.Err = false, refusal
+		s.op("renew", "x", 800, 810, 1, second/ms)
+		s.op("renew", "x", 1500, 1510, 1, second/ms)
+		slices.SortStableFunc(s.events, func(a, b event) int { return int(a.Time - b.Time) })
+		s.events = append(s.events, event{Kind: kindLost, Lock: "a", Owner: "x", Hold: "x", Time: 2491 * ms})
+		s.want(t, checks...)
+	}
+}
+
 // Answered in the last moment of the window: whether the library heard it in time is not known.
 func TestARenewalInTheLastMomentOfAWindow(t *testing.T) {
 	for _, lost := range []int64{1842, 993} { // by the renewal's window, and by the one before
