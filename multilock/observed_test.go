@@ -220,11 +220,13 @@ func TestAKeeperUnderAHoldWithoutOne(t *testing.T) {
 	for name, opt := range map[string]holdfast.AcquireOption{"lease": holdfast.WithLease(time.Minute), "max hold": holdfast.WithMaxHold(time.Minute)} {
 		t.Run(name, func(t *testing.T) {
 			p := newParliament(t, 3, holdfast.WithWatchdogTimeout(1500*time.Millisecond))
-			outer := lock(t, p.lock, opt)
-			redistest.Eventually(t, 2*time.Second, "all have the lock", func() bool { return p.keys() == 3 })
+			outer := p.whole(opt)
 			inner := lockIn(t, outer.Context(within(t)), p.lock)
 			p.servers[0].Do(within(t), "FLUSHALL")
-			redistest.Eventually(t, 5*time.Second, "the inner hold has it again", func() bool { return p.keys() == 3 })
+			redistest.Eventually(t, 5*time.Second, "the inner hold has it again", func() bool {
+				n, err := p.members[0].HoldCount(inner.Context(within(t)))
+				return n == 1 && err == nil
+			})
 			want(t, "the outer hold", outer.Err(), nil)
 			want(t, "the inner hold", inner.Err(), nil)
 			unlock(t, inner)
