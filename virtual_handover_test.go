@@ -36,6 +36,15 @@ func (v *virtual) begin(opts ...holdfast.Option) (*handOver, holdfast.Hold) {
 	return &handOver{v, l, make(chan locked, 10)}, h
 }
 
+// contended is a lock that the first of two callers in line has just got; the second one has that ctx.
+func (v *virtual) contended(second context.Context, opts ...holdfast.Option) (*handOver, holdfast.Hold) {
+	o, before := v.begin(opts...)
+	o.join(context.Background())
+	o.join(second)
+	o.unlock(before)
+	return o, o.next()
+}
+
 // join puts a caller in line, and waits until it is there.
 func (o *handOver) join(ctx context.Context, opts ...holdfast.AcquireOption) {
 	go func() {
@@ -149,11 +158,7 @@ const handOverLasts = time.Millisecond
 // The watchdog goes on: the renewal comes when it was due, and who was handed the lock hears that it is gone.
 func TestAHoldThatWasHandedOverIsKept(t *testing.T) {
 	inBubble(t, func(v *virtual) {
-		o, first := v.begin()
-		o.join(context.Background())
-		o.join(context.Background())
-		o.unlock(first)
-		a := o.next()
+		o, a := v.contended(context.Background())
 		b, commands := o.unlockAndCount(a)
 		if commands != 0 {
 			v.Fatalf("got %d commands, want a hand-over", commands)
@@ -176,11 +181,7 @@ func TestAHoldThatWasHandedOverIsKept(t *testing.T) {
 // The window is the one of the acquire: a hand-over confirms nothing.
 func TestAHandOverDoesNotProlongTheWindow(t *testing.T) {
 	inBubble(t, func(v *virtual) {
-		o, first := v.begin()
-		o.join(context.Background())
-		o.join(context.Background())
-		o.unlock(first)
-		a := o.next()
+		o, a := v.contended(context.Background())
 		asked := time.Now().Add(-roundTrip) // at the latest
 		o.link.mute.Store(true)
 		time.Sleep(800 * time.Microsecond)
@@ -327,11 +328,8 @@ func TestAMemberIsNotHandedOver(t *testing.T) {
 
 func TestCloseEndsAHoldThatWasHandedOver(t *testing.T) {
 	inBubble(t, func(v *virtual) {
-		o, h := v.begin()
-		o.join(context.Background())
-		o.join(context.Background())
-		o.unlock(h)
-		h, commands := o.unlockAndCount(o.next())
+		o, h := v.contended(context.Background())
+		h, commands := o.unlockAndCount(h)
 		if commands != 0 {
 			v.Fatalf("got %d commands, want a hand-over", commands)
 		}

@@ -56,21 +56,12 @@ func once(f *atomic.Pointer[func()]) {
 	}
 }
 
-// contended is a lock that one of three callers in line has just got.
-func (v *virtual) contended(m *meddler, second context.Context) (*handOver, holdfast.Hold) {
-	o, first := v.begin(holdfast.WithTracerProvider(m))
-	o.join(context.Background())
-	o.join(second)
-	o.unlock(first)
-	return o, o.next()
-}
-
 // An inner hold is dropped, as a multi lock does it, and before its release goes out the outer one is unlocked:
 // were the lock handed over then, that release would free it.
 func TestWhatIsDroppedIsNotHandedOver(t *testing.T) {
 	inBubble(t, func(v *virtual) {
 		m := &meddler{}
-		o, outer := v.contended(m, context.Background())
+		o, outer := v.contended(context.Background(), holdfast.WithTracerProvider(m))
 		o.link.far.Store(0)
 		inner, err := o.link.client.RLock("orders").Lock(outer.Context(context.Background()))
 		if err != nil {
@@ -103,7 +94,7 @@ func TestAHandOverDoesNotWaitForATracer(t *testing.T) {
 				m := &meddler{}
 				ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 				defer cancel()
-				o, h := v.contended(m, ctx)
+				o, h := v.contended(ctx, holdfast.WithTracerProvider(m))
 				m.holdEnds.Store(&meddle)
 				start := time.Now()
 				go func() {

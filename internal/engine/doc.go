@@ -30,7 +30,8 @@
 //
 //  1. One acquire or release of an owner is in flight at a time (owner.take). A
 //     release says how many holds are left. After the last one the owner's id is
-//     never used again, unless no release was sent: then an heir may go on with it (handOver). An Unlock that has stopped waiting gives the turn back with its
+//     never used again. An heir goes on with it only where no release was sent, nor will be
+//     (handOver). An Unlock that has stopped waiting gives the turn back with its
 //     release still on its way: its limit is over, or, of a quorum lock, enough others
 //     were released. An undo follows it then, which says how many are left by that time.
 //  2. An attempt whose outcome is unknown is followed by one with a fresh owner.

@@ -64,6 +64,7 @@ func (f *front) await() error {
 	return err
 }
 
+// listen is await, but who was called may not know of it yet.
 func (f *front) listen() error {
 	a, e, l := f.a, f.a.engine, f.line
 	if f.waiter.turn != nil {

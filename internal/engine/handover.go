@@ -30,7 +30,7 @@ func handOverUntil(sent, answered time.Time) time.Time {
 func (h *hold) handOver() bool {
 	o := h.owner
 	o.mu.Lock()
-	may := o.handsOver(h) // or nobody need be called
+	may := o.handsOver(h) // otherwise nobody is called in vain; bequeath decides
 	o.mu.Unlock()
 	if !may {
 		return false
