@@ -63,7 +63,8 @@ tlc() {
 		done
 	} >"$dir/check.cfg"
 	start=$SECONDS
-	(cd "$dir" && java $java -Xmx2g -cp "$jar" tlc2.TLC -workers "$many" -nowarning -config check.cfg "$module") >"$dir/log" 2>&1 || true
+	# TLC unpacks its own modules into the temporary directory and deletes them when it ends, under fixed names.
+	(cd "$dir" && java $java -Djava.io.tmpdir="$dir" -Xmx2g -cp "$jar" tlc2.TLC -workers "$many" -nowarning -config check.cfg "$module") >"$dir/log" 2>&1 || true
 	took=$((SECONDS - start))
 	saw=$(sed -n 's/^Error: Invariant \([A-Za-z]*\) is violated.*/\1/p; s/^Error: Action property \([A-Za-z]*\) is violated.*/\1/p
 		s/^Model checking completed. No error has been found.*/holds/p' "$dir/log" | head -1)
