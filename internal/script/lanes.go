@@ -1,6 +1,7 @@
 package script
 
 import (
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -17,61 +18,72 @@ const (
 type lanes struct {
 	sender *Sender
 
-	work  chan []*Call // for idle lanes
-	stays bool         // lanes wait for work; otherwise they end, because the server's name does not last
+	work  chan struct{} // for idle lanes
+	stays bool          // lanes wait for work; otherwise they end, because the server's name does not last
 
 	mu      sync.Mutex
 	queue   []*Call // in order of arrival; withdrawn ones are passed over
 	idle    int     // lanes that wait for work
-	out     int     // lanes that are out and count
+	out     int     // lanes that are out, or about to go, and count
+	coming  bool    // one of them is about to take the queue
+	several bool    // the last one to go has more than one call
 	hanging int     // lanes that are out and no longer count
 	trips   []*trip // of all lanes that are out
 	watched bool    // look is due
 }
 
-// start sends a call on a free lane, or queues it.
+// start queues a call, for the lane that is about to take the queue.
 func (l *lanes) start(c *Call) {
 	l.mu.Lock()
-	if l.out >= laneCount {
-		l.queue = append(l.queue, c)
-		l.mu.Unlock()
-		return
-	}
-	l.out++
-	c.state = out
-	idle := l.idle > 0
-	if idle {
-		l.idle--
-	}
+	l.queue = append(l.queue, c)
+	summoned, idle := l.summon()
 	l.mu.Unlock()
-	l.goOut([]*Call{c}, idle)
+	if summoned {
+		l.wake(idle)
+	}
 }
 
-// goOut sends a batch on an idle lane that was counted out of them, or on a new one.
-func (l *lanes) goOut(batch []*Call, idle bool) {
+// summon counts a lane out for what is in the queue, an idle one or a new one, unless one
+// is coming or all are out. l.mu is held.
+func (l *lanes) summon() (summoned, idle bool) {
+	if l.coming || l.out >= laneCount || len(l.queue) == 0 {
+		return false, false
+	}
+	l.coming = true
+	l.out++
+	if l.idle > 0 {
+		l.idle--
+		return true, true
+	}
+	return true, false
+}
+
+// wake has a lane come that was summoned.
+func (l *lanes) wake(idle bool) {
 	if idle {
 		select {
-		case l.work <- batch: // it is about to wait, if it does not yet
+		case l.work <- struct{}{}: // it is about to wait, if it does not yet
 			return
 		case <-l.sender.closed: // it may be gone
 		}
 	}
-	go l.run(batch) // ended by Close, or as one lane too many
+	go l.run() // ended by Close, or as one lane too many
 }
 
 // run is one lane: it sends batch after batch until nothing waits, then is idle.
-func (l *lanes) run(batch []*Call) {
+func (l *lanes) run() {
 	for {
-		for len(batch) > 0 {
-			t := l.depart()
-			l.sender.send(batch)
-			batch = l.arrive(t)
+		for t := l.depart(); t != nil; t = l.depart() {
+			l.sender.send(t.batch)
+			if !l.arrive(t) {
+				break
+			}
 		}
 		if !l.rest() {
 			return
 		}
 		select {
-		case batch = <-l.work:
+		case <-l.work:
 		case <-l.sender.closed:
 			return
 		}
@@ -91,20 +103,46 @@ func (l *lanes) rest() bool {
 
 // A trip is one way of a lane to the server and back. Guarded by lanes.mu.
 type trip struct {
+	batch []*Call
 	start time.Time
 	hangs bool // its lane no longer counts
 }
 
+// depart takes what waits; nil means that nothing does, and that the lane is free.
 func (l *lanes) depart() *trip {
-	t := &trip{start: time.Now()}
+	if l.busy() {
+		// Callers that have just got their answers are about to run, and to ask for more: one
+		// call for all of them costs a third less than one for each.
+		runtime.Gosched()
+	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.coming = false
+	batch := l.take()
+	if len(batch) == 0 {
+		l.out--
+		l.mu.Unlock()
+		return nil
+	}
+	t := &trip{batch: batch, start: time.Now()}
+	l.several = len(batch) > 1
 	l.trips = append(l.trips, t)
 	if !l.watched {
 		l.watched = true
 		time.AfterFunc(slow/2, l.look)
 	}
+	summoned, idle := l.summon() // for what did not fit
+	l.mu.Unlock()
+	if summoned {
+		l.wake(idle)
+	}
 	return t
+}
+
+// busy tells whether more than one caller has been at work of late. One alone never waits for other goroutines.
+func (l *lanes) busy() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.several || len(l.trips) > 0
 }
 
 // look gives the places of lanes that have waited long to others, unless too many
@@ -112,44 +150,42 @@ func (l *lanes) depart() *trip {
 // than the rest of it.
 func (l *lanes) look() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	for _, t := range l.trips {
-		if t.hangs || l.hanging >= maxSlow || time.Since(t.start) < slow {
-			continue
-		}
-		t.hangs = true
-		l.hanging++
-		l.out--
-		if batch := l.take(); len(batch) > 0 {
-			l.out++
-			go l.run(batch) // ended by Close, or as one lane too many
+		if !t.hangs && l.hanging < maxSlow && time.Since(t.start) >= slow {
+			t.hangs = true
+			l.hanging++
+			l.out--
 		}
 	}
 	l.watched = len(l.trips) > 0
 	if l.watched {
 		time.AfterFunc(slow/2, l.look)
 	}
+	summoned, idle := l.summon()
+	l.mu.Unlock()
+	if summoned {
+		l.wake(idle)
+	}
 }
 
-// arrive tells what to send next; nothing means that the lane is free. A lane whose
+// arrive ends a trip and tells whether the lane is to depart again. A lane whose
 // place was given away goes on only if there is a place again.
-func (l *lanes) arrive(t *trip) []*Call {
+func (l *lanes) arrive(t *trip) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	i := slices.Index(l.trips, t)
 	l.trips = slices.Delete(l.trips, i, i+1)
-	if t.hangs {
-		l.hanging--
-		if l.out >= laneCount {
-			return nil
-		}
-		l.out++
-	}
-	batch := l.take()
-	if len(batch) == 0 {
+	if !t.hangs {
 		l.out--
+	} else {
+		l.hanging--
 	}
-	return batch
+	if l.coming || l.out >= laneCount {
+		return false
+	}
+	l.out++
+	l.coming = true
+	return true
 }
 
 // take empties the queue up to the size of a call.

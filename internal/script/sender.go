@@ -77,7 +77,7 @@ func (s *Sender) lanesTo(server string) *lanes {
 		return l.(*lanes)
 	}
 	_, err := strconv.Atoi(server) // a slot, until the cluster's picture is there
-	l, _ := s.servers.LoadOrStore(server, &lanes{sender: s, work: make(chan []*Call), stays: err != nil})
+	l, _ := s.servers.LoadOrStore(server, &lanes{sender: s, work: make(chan struct{}), stays: err != nil})
 	return l.(*lanes)
 }
 

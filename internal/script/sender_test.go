@@ -235,11 +235,12 @@ func TestWithdraw(t *testing.T) {
 		t.Error("a withdrawn call keeps those who wait for it")
 	}
 	stays := s.Start(op(add, "k", "stays"))
-	l.mu.Lock()
-	batch := l.take()
-	l.mu.Unlock()
 	close(open)
-	go l.run(batch) // ended by Close
+	l.mu.Lock()
+	l.out = 0
+	_, idle := l.summon()
+	l.mu.Unlock()
+	l.wake(idle)
 	if got := answers(t, stays); got[0].Err != nil || got[0].Reply[0] != int64(1) {
 		t.Errorf("got %v, want the first execution", got)
 	}
@@ -269,10 +270,10 @@ func TestHangingLanesGiveTheirPlaceAway(t *testing.T) {
 		return faultproxy.Pass
 	})
 	var hanging []*Call
-	for range laneCount {
+	for n := range laneCount {
 		hanging = append(hanging, s.Start(op(add, "k", "")))
+		redistest.Eventually(t, 5*time.Second, "a lane hangs", func() bool { mu.Lock(); defer mu.Unlock(); return gated > n })
 	}
-	redistest.Eventually(t, 5*time.Second, "all lanes hang", func() bool { mu.Lock(); defer mu.Unlock(); return gated == laneCount })
 	if got := answers(t, s.Start(op(add, "other", ""))); got[0].Err != nil {
 		t.Errorf("an operation beside hanging lanes: %v", got[0].Err)
 	}
