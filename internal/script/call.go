@@ -69,6 +69,7 @@ type Call struct {
 	done    chan struct{}
 	sent    time.Time // written by its lane before it goes out
 	answers []Answer  // written before done is closed
+	single  [1]Answer // where there is one
 
 	state callState     // guarded by lanes.mu
 	hooks []func(*Call) // guarded by lanes.mu

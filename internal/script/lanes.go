@@ -72,10 +72,11 @@ func (l *lanes) wake(idle bool) {
 
 // run is one lane: it sends batch after batch until nothing waits, then is idle.
 func (l *lanes) run() {
+	var t trip
 	for {
-		for t := l.depart(); t != nil; t = l.depart() {
+		for l.depart(&t) {
 			l.sender.send(t.batch)
-			if !l.arrive(t) {
+			if !l.arrive(&t) {
 				break
 			}
 		}
@@ -101,15 +102,16 @@ func (l *lanes) rest() bool {
 	return true
 }
 
-// A trip is one way of a lane to the server and back. Guarded by lanes.mu.
+// A trip is one way of a lane to the server and back. Each lane has one, again and again.
+// Guarded by lanes.mu while it is in lanes.trips; batch is its lane's.
 type trip struct {
 	batch []*Call
 	start time.Time
 	hangs bool // its lane no longer counts
 }
 
-// depart takes what waits; nil means that nothing does, and that the lane is free.
-func (l *lanes) depart() *trip {
+// depart begins a trip with what waits; false means that nothing does, and that the lane is free.
+func (l *lanes) depart(t *trip) bool {
 	if l.busy() {
 		// Callers that have just got their answers are about to run, and to ask for more: one
 		// call for all of them costs a third less than one for each.
@@ -117,14 +119,14 @@ func (l *lanes) depart() *trip {
 	}
 	l.mu.Lock()
 	l.coming = false
-	batch := l.take()
-	if len(batch) == 0 {
+	t.batch = l.take(t.batch)
+	if len(t.batch) == 0 {
 		l.out--
 		l.mu.Unlock()
-		return nil
+		return false
 	}
-	t := &trip{batch: batch, start: time.Now()}
-	l.several = len(batch) > 1
+	t.start, t.hangs = time.Now(), false
+	l.several = len(t.batch) > 1
 	l.trips = append(l.trips, t)
 	if !l.watched {
 		l.watched = true
@@ -135,7 +137,7 @@ func (l *lanes) depart() *trip {
 	if summoned {
 		l.wake(idle)
 	}
-	return t
+	return true
 }
 
 // busy tells whether more than one caller has been at work of late. One alone never waits for other goroutines.
@@ -175,6 +177,8 @@ func (l *lanes) arrive(t *trip) bool {
 	defer l.mu.Unlock()
 	i := slices.Index(l.trips, t)
 	l.trips = slices.Delete(l.trips, i, i+1)
+	clear(t.batch)
+	t.batch = t.batch[:0]
 	if !t.hangs {
 		l.out--
 	} else {
@@ -188,9 +192,8 @@ func (l *lanes) arrive(t *trip) bool {
 	return true
 }
 
-// take empties the queue up to the size of a call.
-func (l *lanes) take() []*Call {
-	var batch []*Call
+// take moves the queue to a batch, up to the size of a call.
+func (l *lanes) take(batch []*Call) []*Call {
 	size, taken := 0, 0
 	for _, c := range l.queue {
 		if c.state == queued {
@@ -201,12 +204,8 @@ func (l *lanes) take() []*Call {
 			c.state = out
 			batch = append(batch, c)
 		}
-		l.queue[taken] = nil
 		taken++
 	}
-	l.queue = l.queue[taken:]
-	if len(l.queue) == 0 {
-		l.queue = nil
-	}
+	l.queue = slices.Delete(l.queue, 0, taken)
 	return batch
 }

@@ -39,7 +39,10 @@ func NewSender(rdb redis.UniversalClient, program *Program) *Sender {
 // Start sends operations as one call, answered together; all their keys must be
 // on one server (Server). It never blocks.
 func (s *Sender) Start(ops ...Op) *Call {
-	c := &Call{ops: ops, done: make(chan struct{}), answers: make([]Answer, len(ops))}
+	c := &Call{ops: ops, done: make(chan struct{})}
+	if c.answers = c.single[:]; len(ops) > 1 {
+		c.answers = make([]Answer, len(ops))
+	}
 	c.lanes = s.lanesTo(s.Server(ops[0].Keys[0]))
 	c.lanes.start(c)
 	return c
@@ -86,14 +89,15 @@ func (s *Sender) lanesTo(server string) *lanes {
 // begins too early errs on the safe side.
 func (s *Sender) send(batch []*Call) {
 	now := time.Now()
-	var units []unit
+	units := make([]unit, 0, len(batch))
 	for _, c := range batch {
 		c.sent = now
 		for i := range c.ops {
 			units = append(units, unit{&c.ops[i], &c.answers[i]})
 		}
 	}
-	for parcels := s.pack(units); len(parcels) > 0; {
+	var single [1]parcel // mostly it is one
+	for parcels := s.pack(single[:0], units); len(parcels) > 0; {
 		parcels = s.exchange(parcels)
 	}
 	for _, c := range batch {
@@ -110,15 +114,15 @@ type unit struct {
 // A parcel is what travels in one command.
 type parcel struct {
 	units []unit
-	text  bool // send the program itself, Redis does not know it
+	text  bool       // send the program itself, Redis does not know it
+	cmd   *redis.Cmd // once it has been sent
 }
 
 // pack makes one parcel of all units, or one a slot.
-func (s *Sender) pack(units []unit) []parcel {
+func (s *Sender) pack(parcels []parcel, units []unit) []parcel {
 	if !s.bySlot.Load() {
-		return []parcel{{units: units}}
+		return append(parcels, parcel{units: units})
 	}
-	var parcels []parcel
 	index := map[int]int{}
 	for _, u := range units {
 		slot := keys.Slot(u.op.Keys[0])
@@ -136,16 +140,16 @@ func (s *Sender) pack(units []unit) []parcel {
 // exchange sends parcels, gives out their answers and returns what is to be
 // sent again in another form because Redis certainly executed nothing of it.
 func (s *Sender) exchange(parcels []parcel) (again []parcel) {
-	cmds := s.roundTrip(parcels)
-	for i, p := range parcels {
-		err := cmds[i].Err()
+	s.roundTrip(parcels)
+	for _, p := range parcels {
+		err := p.cmd.Err()
 		several := len(p.units) > 1
 		switch {
 		case err == nil:
 			s.routed.Store(true)
-			deliver(p.units, cmds[i].Val())
+			deliver(p.units, p.cmd.Val())
 		case redis.HasErrorPrefix(err, "NOSCRIPT") && !p.text:
-			again = append(again, parcel{p.units, true})
+			again = append(again, parcel{units: p.units, text: true})
 		case redis.HasErrorPrefix(err, "CROSSSLOT") && several:
 			s.bySlot.Store(true)
 			again = append(again, one(p)...)
@@ -171,7 +175,7 @@ func (s *Sender) exchange(parcels []parcel) (again []parcel) {
 func one(p parcel) []parcel {
 	parcels := make([]parcel, len(p.units))
 	for i := range p.units {
-		parcels[i] = parcel{p.units[i : i+1], p.text}
+		parcels[i] = parcel{units: p.units[i : i+1], text: p.text}
 	}
 	return parcels
 }
@@ -187,23 +191,22 @@ func (s *Sender) reroute(err error) {
 // roundTrip sends one command a parcel; several travel as a pipeline. It uses no
 // caller's ctx: a lane belongs to all of them, and is bounded by the client's
 // own timeouts.
-func (s *Sender) roundTrip(parcels []parcel) []*redis.Cmd {
+func (s *Sender) roundTrip(parcels []parcel) {
 	ctx := context.Background()
-	cmds := make([]*redis.Cmd, len(parcels))
-	for i, p := range parcels {
-		cmds[i] = redis.NewCmd(ctx, s.args(p)...)
-		cmds[i].SetFirstKeyPos(3)
+	for i := range parcels {
+		p := &parcels[i]
+		p.cmd = redis.NewCmd(ctx, s.args(p)...)
+		p.cmd.SetFirstKeyPos(3)
 	}
-	if len(cmds) == 1 {
-		_ = s.rdb.Process(ctx, once{cmds[0]}) // the command has the error
-		return cmds
+	if len(parcels) == 1 {
+		_ = s.rdb.Process(ctx, once{parcels[0].cmd}) // the command has the error
+		return
 	}
 	pipe := s.rdb.Pipeline()
-	for _, cmd := range cmds {
-		_ = pipe.Process(ctx, once{cmd})
+	for _, p := range parcels {
+		_ = pipe.Process(ctx, once{p.cmd})
 	}
 	_, _ = pipe.Exec(ctx) // each command has its own error
-	return cmds
 }
 
 // once marks a command as not to be sent again once it may have been executed.
@@ -212,7 +215,7 @@ type once struct{ *redis.Cmd }
 func (once) NoRetry() bool { return true }
 
 // args writes a parcel as dispatch.lua reads it.
-func (s *Sender) args(p parcel) []any {
+func (s *Sender) args(p *parcel) []any {
 	nkeys, nargs := 0, 1
 	for _, u := range p.units {
 		nkeys += len(u.op.Keys)
@@ -259,7 +262,8 @@ func appendAll(args []any, words []string) []any {
 func deliver(units []unit, reply any) {
 	answers, ok := reply.([]any)
 	if ok && len(units) == 1 && units[0].op.pairs == nil && !isText(answers) {
-		answers = []any{answers}
+		units[0].answer.Reply = answers
+		return
 	}
 	if !ok || len(answers) != len(units) {
 		for _, u := range units {
