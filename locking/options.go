@@ -48,6 +48,9 @@ func WithMaxHold(limit time.Duration) AcquireOption {
 // NewAcquire applies opts and refuses nonsense by name, with
 // ErrInvalidDuration for every duration out of bounds.
 func NewAcquire(opts ...AcquireOption) (Acquire, error) {
+	if len(opts) == 0 {
+		return Acquire{}, nil // mostly; nothing has to be made for it
+	}
 	var a Acquire
 	for i, opt := range opts {
 		if opt == nil {

@@ -112,7 +112,7 @@ func (a *attempt) prepare() error {
 			return nil
 		}
 		final := a.isSingle() || classOf(err) == script.Refused
-		if final || !e.pause(a.wait, retries, e.closed) {
+		if final || !e.pause(a.wait, retries.NextBackOff(), e.closed) {
 			return a.over(false, err)
 		}
 	}
@@ -204,7 +204,7 @@ func (a *attempt) waitIn(t turn) (h *hold, err error) {
 		if classOf(err) == script.Refused {
 			return nil, err
 		}
-		if !e.pause(a.wait, retries, e.closed) {
+		if !e.pause(a.wait, retries.NextBackOff(), e.closed) {
 			told, refusal := t.known()
 			return nil, a.over(told, orElse(refusal, orElse(said, err)))
 		}

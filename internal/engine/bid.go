@@ -119,7 +119,7 @@ func (b *Bid) Over(told bool, refusal error) error { return b.a.over(told, refus
 
 // Pause waits before asking again after an error; false when wait is over.
 func (b *Bid) Pause(wait context.Context, r *Retries) bool {
-	return b.a.engine.pause(wait, r, b.a.engine.closed)
+	return b.a.engine.pause(wait, r.NextBackOff(), b.a.engine.closed)
 }
 
 // Retries are the pauses after errors of one call.

@@ -262,10 +262,9 @@ type notSent struct{ error }
 
 func (n notSent) Unwrap() error { return n.error }
 
-// pause waits for the next pause of a policy; false when there is none, ctx ended
+// pause waits for d, the next pause of a policy; false when there is none, ctx ended
 // or stop was closed.
-func (e *Engine) pause(ctx context.Context, pauses backoff.BackOff, stop <-chan struct{}) bool {
-	d := pauses.NextBackOff()
+func (e *Engine) pause(ctx context.Context, d time.Duration, stop <-chan struct{}) bool {
 	if d == backoff.Stop || ctx.Err() != nil {
 		return false
 	}

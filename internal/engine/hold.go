@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/holdfast-go/holdfast/internal/script"
@@ -19,9 +20,9 @@ type hold struct {
 	limit  time.Time // and not after this; zero: no limit
 	span   tracing.Hold
 
-	life     Life
-	unlocked chan struct{} // made by the first Unlock, closed when that is over
-	ended    func(error)   // told of the end, see OnEnd
+	life  Life
+	once  sync.Once   // the first Unlock; others wait for it
+	ended func(error) // told of the end, see OnEnd
 }
 
 var _ locking.Hold = (*hold)(nil)
@@ -157,7 +158,7 @@ func (h *hold) extend(ctx context.Context, lease time.Duration) error {
 		case script.ClassOf(err) == script.Refused:
 			return err
 		}
-		if !e.pause(ctx, pauses, h.Done()) {
+		if !e.pause(ctx, pauses.NextBackOff(), h.Done()) {
 			if ctx.Err() != nil {
 				return fmt.Errorf("%w: %w", contextError(ctx), err)
 			}

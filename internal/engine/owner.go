@@ -252,7 +252,7 @@ func (o *owner) retire(cause error) bool {
 // end retires an owner that is not retired yet, under o.mu; tell must follow.
 func (o *owner) end(cause error) (ending []*hold) {
 	o.ended = cause
-	ending = make([]*hold, 0, len(o.holds)+1)
+	ending = o.holds[:0]
 	for _, h := range o.holds {
 		if h.mark(cause) {
 			ending = append(ending, h)

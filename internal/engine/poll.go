@@ -25,7 +25,7 @@ func (a *attempt) poll(policy backoff.BackOff) (*hold, error) {
 		if h != nil {
 			return h, nil
 		}
-		pauses := policy
+		next := policy.NextBackOff
 		switch classOf(err) {
 		case script.Done:
 			told, refusal = true, nil
@@ -35,9 +35,9 @@ func (a *attempt) poll(policy backoff.BackOff) (*hold, error) {
 			return nil, err
 		default:
 			refusal = err
-			pauses = retries
+			next = retries.NextBackOff
 		}
-		if !e.pause(a.wait, pauses, e.closed) {
+		if !e.pause(a.wait, next(), e.closed) {
 			if err == nil && a.wait.Err() == nil && !e.closing() {
 				return nil, locking.ErrNotAcquired // the policy said Stop
 			}

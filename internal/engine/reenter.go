@@ -46,7 +46,7 @@ func (a *attempt) reenter(o *owner) (*hold, error) {
 			unknown = append(unknown, sentCopy{call: call})
 		}
 		final := errors.Is(err, locking.ErrLost) || classOf(err) == script.Refused
-		if !final && !a.isSingle() && e.pause(a.wait, pauses, e.closed) {
+		if !final && !a.isSingle() && e.pause(a.wait, pauses.NextBackOff(), e.closed) {
 			a.span.Event(tracing.EventRetry)
 			continue
 		}

@@ -102,7 +102,7 @@ func (e *Engine) question(ctx context.Context, t *Target, op func(publish string
 			return answer, nil
 		}
 		retry := class == script.NotExecuted || class == script.Unknown && again
-		if !retry || !e.pause(bounded, pauses, e.closed) {
+		if !retry || !e.pause(bounded, pauses.NextBackOff(), e.closed) {
 			err = answer.Err
 		}
 	}

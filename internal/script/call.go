@@ -69,7 +69,8 @@ type Call struct {
 	done    chan struct{}
 	sent    time.Time // written by its lane before it goes out
 	answers []Answer  // written before done is closed
-	single  [1]Answer // where there is one
+	op      [1]Op     // the room for a single one
+	answer  [1]Answer
 
 	state callState     // guarded by lanes.mu
 	hooks []func(*Call) // guarded by lanes.mu

@@ -3,6 +3,7 @@ package script
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -39,9 +40,12 @@ func NewSender(rdb redis.UniversalClient, program *Program) *Sender {
 // Start sends operations as one call, answered together; all their keys must be
 // on one server (Server). It never blocks.
 func (s *Sender) Start(ops ...Op) *Call {
-	c := &Call{ops: ops, done: make(chan struct{})}
-	if c.answers = c.single[:]; len(ops) > 1 {
-		c.answers = make([]Answer, len(ops))
+	c := &Call{done: make(chan struct{})}
+	if len(ops) == 1 { // mostly; one allocation instead of three
+		c.op[0] = ops[0]
+		c.ops, c.answers = c.op[:], c.answer[:]
+	} else {
+		c.ops, c.answers = slices.Clone(ops), make([]Answer, len(ops))
 	}
 	c.lanes = s.lanesTo(s.Server(ops[0].Keys[0]))
 	c.lanes.start(c)
