@@ -11,14 +11,20 @@
 //
 // # Lanes
 //
-// A Sender keeps a few lanes to each server. An operation that finds a free lane
-// goes out at once, alone. While all lanes are out, operations queue, and the
-// next lane that comes back takes the whole queue along in one EVALSHA. So calls
-// grow with the load, and nobody waits for a batch to fill. A lane's goroutine stays
-// for the next operation until Close: a new one would have to grow its stack again.
+// A Sender keeps a few lanes to each server, and a queue before them. An operation that finds
+// the queue empty summons a free lane, which departs at once with all that waits by then, in one
+// EVALSHA. While all lanes are out, the queue grows, and the next one that comes back takes it. So calls grow
+// with the load, and nobody waits for a batch to fill.
 //
 //	free lane           all lanes out             a lane comes back
 //	op -> EVALSHA(op)   op, op, op -> queue       EVALSHA(op, op, op)
+//
+// A lane that has others at work beside it lets all goroutines run that can before it
+// departs. Many of them have just been answered together and are about to ask for more; they then share a call,
+// where each would have taken the next free lane by itself. A caller alone is spared that.
+//
+// A lane's goroutine stays for the next operation until Close: a new one would have to grow its
+// stack again.
 //
 // Callers wait on a channel, never on a socket: Call.Done beside their ctx. A
 // lane that has been out for long no longer counts, so that one hanging

@@ -113,8 +113,7 @@ type trip struct {
 // depart begins a trip with what waits; false means that nothing does, and that the lane is free.
 func (l *lanes) depart(t *trip) bool {
 	if l.busy() {
-		// Callers that have just got their answers are about to run, and to ask for more: one
-		// call for all of them costs a third less than one for each.
+		// Callers that have just got their answers are about to run, and to ask for more.
 		runtime.Gosched()
 	}
 	l.mu.Lock()

@@ -252,6 +252,41 @@ func TestWithdraw(t *testing.T) {
 	}
 }
 
+// One lane comes for all that waits; others for what it cannot take along.
+func TestOneLaneTakesAllThatWaits(t *testing.T) {
+	s := newSender(t, redistest.Start(t).Client(t))
+	l := s.lanesTo(s.Server("k"))
+	l.mu.Lock()
+	l.out, l.coming = 1, true // this test is the lane
+	l.watched = true          // and does not hang, however long it takes
+	l.mu.Unlock()
+	calls := make([]*Call, 2*maxOps+10)
+	for i := range calls {
+		calls[i] = s.Start(op(add, "k"+strconv.Itoa(i), ""))
+	}
+	l.mu.Lock()
+	if l.out != 1 || len(l.queue) != len(calls) {
+		t.Errorf("while a lane is coming: got %d lanes out and %d calls that wait, want 1 and %d", l.out, len(l.queue), len(calls))
+	}
+	l.mu.Unlock()
+	var own trip
+	if !l.depart(&own) || len(own.batch) != maxOps {
+		t.Fatalf("got a batch of %d, want %d", len(own.batch), maxOps)
+	}
+	for _, c := range calls[maxOps:] {
+		answers(t, c)
+	}
+	s.send(own.batch)
+	for l.arrive(&own) && l.depart(&own) {
+		t.Error("something still waited")
+	}
+	for _, c := range calls {
+		if got := answers(t, c); got[0].Err != nil || got[0].Reply[0] != int64(1) {
+			t.Errorf("got %v, want the first execution", got)
+		}
+	}
+}
+
 // Connections that hang delay nobody else.
 func TestHangingLanesGiveTheirPlaceAway(t *testing.T) {
 	proxy, _, rdb := spoiled(t)
