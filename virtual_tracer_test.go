@@ -19,6 +19,7 @@ type meddler struct {
 	noop.TracerProvider
 	holdEnds   atomic.Pointer[func()] // at the end of the span of a hold
 	handedOver atomic.Pointer[func()] // at the event of a hand-over
+	wokeUp     atomic.Pointer[func()] // at the event of a wake-up
 }
 
 type meddlingTracer struct {
@@ -45,8 +46,11 @@ func (s meddlingSpan) End(...trace.SpanEndOption) {
 }
 
 func (s meddlingSpan) AddEvent(name string, _ ...trace.EventOption) {
-	if name == tracing.EventHandOver {
+	switch name {
+	case tracing.EventHandOver:
 		once(&s.m.handedOver)
+	case tracing.EventWakeUp:
+		once(&s.m.wokeUp)
 	}
 }
 
@@ -110,6 +114,34 @@ func TestAHandOverDoesNotWaitForATracer(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A message wakes the one in front at the moment when it is handed the lock. The one behind it waits all the
+// same: asking would take it out of the line of those who can be called, and end the hand-over.
+func TestAMessageBesideAHandOverMakesNobodyAsk(t *testing.T) {
+	inBubble(t, func(v *virtual) {
+		m := &meddler{}
+		o, before := v.begin(holdfast.WithTracerProvider(m))
+		for range 3 {
+			o.join(context.Background())
+		}
+		o.unlock(before)
+		a := o.next()
+		handOver := func() { o.unlock(a) }
+		m.wokeUp.Store(&handOver)
+		sent := o.link.writes.Load()
+		v.server.Publish("redisson_lock__channel:{orders}", "0")
+		b := o.next()
+		time.Sleep(handOverLasts / 2)
+		if n := o.link.writes.Load() - sent; n != 0 || b.Owner() != a.Owner() {
+			v.Errorf("got %d commands, owners %s and %s, want a hand-over and nothing else", n, a.Owner(), b.Owner())
+		}
+		c, commands := o.unlockAndCount(b)
+		if commands != 0 {
+			v.Errorf("got %d commands, want that the one behind was handed the lock", commands)
+		}
+		o.unlock(c)
+	})
 }
 
 // The tracer panics when it is told of the hand-over: the hold that nobody gets is released.

@@ -114,6 +114,7 @@ func (f *front) listen() error {
 // handed is the hold that was handed over, if one was.
 func (f *front) handed() (h *hold) {
 	if f.given != nil {
+		f.line.until = time.Now().Add(f.a.lease) // for who comes next: a message may have come at the same moment
 		f.a.span.Event(tracing.EventHandOver)
 	}
 	h, f.given = f.given, nil
