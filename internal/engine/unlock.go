@@ -47,11 +47,14 @@ func UnlockAll(ctx context.Context, members []Held, least, enough int) []error {
 func leaveAll(p patience, members []Held, least, enough int) *exit {
 	x := &exit{
 		p: p, patient: least >= len(members), least: least, enough: enough,
-		leavers: make([]*leaving, len(members)), news: news{wake: make(chan struct{}, 1)},
+		leavers: make([]*leaving, len(members)),
+		news:    news{wake: make(chan struct{}, 1), reports: make([]report, 0, len(members))},
 	}
+	all := make([]leaving, len(members))
 	for i, m := range members {
 		h := m.(*hold)
-		x.leavers[i] = &leaving{h: h, inside: h.owner.state() == nil}
+		all[i] = leaving{h: h, inside: h.owner.state() == nil}
+		x.leavers[i] = &all[i]
 	}
 	x.start()
 	x.wait()
@@ -210,19 +213,24 @@ func (o *owner) server() string { return o.engine.sender.Server(o.target.Key) }
 
 // wait waits until enough are released, nothing is expected any more, or the limit.
 func (x *exit) wait() {
-	timer, moment := time.NewTimer(time.Until(x.p.until)), time.NewTimer(aMoment)
+	brief := x.least >= x.enough // the moment is over, or nobody needs it
+	limit := time.Until(x.p.until)
+	if !brief {
+		limit = min(limit, aMoment)
+	}
+	timer := time.NewTimer(limit)
 	defer timer.Stop()
-	defer moment.Stop()
-	brief := false // the moment is over
 	for x.released < x.enough && x.settled < len(x.leavers) && !(brief && x.released >= x.least) {
 		select {
 		case <-x.news.wake:
 			x.hearAll()
-		case <-moment.C:
-			brief = true
-			x.hearAll()
 		case <-timer.C:
-			return
+			if brief {
+				return
+			}
+			brief = true
+			timer.Reset(time.Until(x.p.until))
+			x.hearAll()
 		case <-x.p.ctx.Done():
 			return
 		}
