@@ -2,6 +2,7 @@ package holdfast_test
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -116,22 +117,28 @@ func TestAHandOverDoesNotWaitForATracer(t *testing.T) {
 	}
 }
 
-// A message wakes the one in front at the moment when it is handed the lock. The one behind it waits all the
-// same: asking would take it out of the line of those who can be called, and end the hand-over.
+// besideAMessage hands a lock over to one who is woken by a message at that moment, and has a third one behind it.
+func (v *virtual) besideAMessage(message func()) (o *handOver, a, b holdfast.Hold) {
+	m := &meddler{}
+	o, before := v.begin(holdfast.WithTracerProvider(m))
+	for range 3 {
+		o.join(context.Background())
+	}
+	o.unlock(before)
+	a = o.next()
+	handOver := func() { o.unlock(a) }
+	m.wokeUp.Store(&handOver)
+	message()
+	v.server.Publish("redisson_lock__channel:{orders}", "0")
+	return o, a, o.next()
+}
+
+// It may be the message of the release before. The one behind waits all the same: asking would take it out of the
+// line of those who can be called, and end the hand-over.
 func TestAMessageBesideAHandOverMakesNobodyAsk(t *testing.T) {
 	inBubble(t, func(v *virtual) {
-		m := &meddler{}
-		o, before := v.begin(holdfast.WithTracerProvider(m))
-		for range 3 {
-			o.join(context.Background())
-		}
-		o.unlock(before)
-		a := o.next()
-		handOver := func() { o.unlock(a) }
-		m.wokeUp.Store(&handOver)
+		o, a, b := v.besideAMessage(func() {})
 		sent := o.link.writes.Load()
-		v.server.Publish("redisson_lock__channel:{orders}", "0")
-		b := o.next()
 		time.Sleep(handOverLasts / 2)
 		if n := o.link.writes.Load() - sent; n != 0 || b.Owner() != a.Owner() {
 			v.Errorf("got %d commands, owners %s and %s, want a hand-over and nothing else", n, a.Owner(), b.Owner())
@@ -139,6 +146,23 @@ func TestAMessageBesideAHandOverMakesNobodyAsk(t *testing.T) {
 		c, commands := o.unlockAndCount(b)
 		if commands != 0 {
 			v.Errorf("got %d commands, want that the one behind was handed the lock", commands)
+		}
+		o.unlock(c)
+	})
+}
+
+// It may also be the message of a lock that was freed by force: then the one behind asks when the hand-over is over, though the
+// one in front has taken the message along.
+func TestAMessageBesideAHandOverIsNotLost(t *testing.T) {
+	inBubble(t, func(v *virtual) {
+		o, _, b := v.besideAMessage(func() { v.server.Del("orders") })
+		handedOver := time.Now()
+		c := o.next()
+		if took := time.Since(handedOver); took > 25*time.Millisecond {
+			v.Errorf("the one behind has the free lock after %v", took)
+		}
+		if err := b.Unlock(context.Background()); !errors.Is(err, holdfast.ErrLost) {
+			v.Errorf("Unlock of what was freed by force: got %v, want ErrLost", err)
 		}
 		o.unlock(c)
 	})

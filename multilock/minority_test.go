@@ -1,7 +1,6 @@
 package multilock_test
 
 import (
-	"slices"
 	"testing"
 	"time"
 
@@ -76,20 +75,10 @@ func TestUnlockOfABareMajorityThatHangs(t *testing.T) {
 	t.Parallel()
 	p := newParliament(t, 5)
 	others := []holdfast.Hold{lock(t, p.direct[0]), lock(t, p.direct[1])}
-	members := slices.Clone(p.members)
-	patient := redis.NewClient(&redis.Options{Addr: p.proxies[4].Addr(), ReadTimeout: 10 * time.Second})
-	c, err := holdfast.New(patient)
-	want(t, "New", err, nil)
-	t.Cleanup(func() { _ = c.Close(); _ = patient.Close() })
-	members[4] = c.RLock("orders")
-	h := lock(t, p.clients[0].RedLock(members...))
+	p.patient(4)
+	h := lock(t, p.lock)
 	hangs := make(chan struct{})
-	p.proxies[4].Decide(func(cmd faultproxy.Command) faultproxy.Decision {
-		if slices.Contains(cmd.Args, "rlock.release") {
-			return faultproxy.Gate(hangs)
-		}
-		return faultproxy.Pass
-	})
+	p.slowed(4, "rlock.release", faultproxy.Gate(hangs))
 	unlocked := unlocking(h)
 	select {
 	case err := <-unlocked:
@@ -102,4 +91,41 @@ func TestUnlockOfABareMajorityThatHangs(t *testing.T) {
 		unlock(t, other)
 	}
 	redistest.Eventually(t, 5*time.Second, "that one is released, too", func() bool { return p.keys() == 0 })
+}
+
+// patient gives a member a client that waits for answers.
+func (p *parliament) patient(i int) {
+	rdb := redis.NewClient(&redis.Options{Addr: p.proxies[i].Addr(), ReadTimeout: 10 * time.Second})
+	c, err := holdfast.New(rdb)
+	want(p.T, "New", err, nil)
+	p.Cleanup(func() { _ = c.Close(); _ = rdb.Close() })
+	p.members[i] = c.RLock("orders")
+	p.lock = p.clients[0].RedLock(p.members...)
+}
+
+// One member has another hold of its own, so its release frees nothing; a second one is freed, the third one hangs.
+// That is a majority: Unlock does not wait until the limit is over.
+func TestUnlockOfAMemberThatIsHeldOnceMore(t *testing.T) {
+	t.Parallel()
+	p := newParliament(t, 3)
+	p.patient(2)
+	h := p.whole()
+	inner := lockIn(t, h.Context(within(t)), p.members[0])
+	hangs, second := make(chan struct{}), make(chan struct{})
+	p.slowed(1, "rlock.release", faultproxy.Gate(second))
+	p.slowed(2, "rlock.release", faultproxy.Gate(hangs))
+	unlocked := unlocking(h)
+	redistest.Eventually(t, 5*time.Second, "the first one has answered", func() bool {
+		return inner.Count() == 2 && p.servers[0].Do(within(t), "HGET", "orders", inner.Owner()).Val() == "1"
+	})
+	time.AfterFunc(50*time.Millisecond, func() { close(second) })
+	select {
+	case err := <-unlocked:
+		want(t, "Unlock", err, nil)
+	case <-time.After(2 * time.Second): // its limit is 3 s
+		t.Error("Unlock waits for the one that hangs")
+	}
+	close(hangs)
+	unlock(t, inner)
+	redistest.Eventually(t, 5*time.Second, "nothing is left", func() bool { return p.keys() == 0 })
 }

@@ -173,7 +173,7 @@ func (a *attempt) turn() turn {
 // No message can be missed. A turn subscribes when it is told to wait, and the
 // confirmation is a wake-up like any message, so what was published before it is made
 // good by the try that follows. A wake-up that comes during a try stays there and causes
-// another one.
+// another one; one that comes beside a hand-over leaves the question to who is next (handed).
 func (a *attempt) waitIn(t turn) (h *hold, err error) {
 	defer func() { t.leave(h) }() // also when a tracer or a back-off of the caller's panics
 	e := a.engine

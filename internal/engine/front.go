@@ -111,10 +111,13 @@ func (f *front) listen() error {
 	return nil
 }
 
-// handed is the hold that was handed over, if one was.
+// handed is the hold that was handed over, if one was. Who comes next does not ask as long as it may
+// be handed over again: who asks cannot be called.
 func (f *front) handed() (h *hold) {
 	if f.given != nil {
-		f.line.until = time.Now().Add(f.a.lease) // for who comes next: a message may have come at the same moment
+		if f.line.until.IsZero() { // a message came at the same moment, and is still to be answered with a question
+			f.line.until = time.Now().Add(handOverTime)
+		}
 		f.a.span.Event(tracing.EventHandOver)
 	}
 	h, f.given = f.given, nil

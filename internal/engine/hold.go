@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/holdfast-go/holdfast/internal/script"
@@ -20,9 +19,9 @@ type hold struct {
 	limit  time.Time // and not after this; zero: no limit
 	span   tracing.Hold
 
-	life  Life
-	once  sync.Once   // the first Unlock; others wait for it
-	ended func(error) // told of the end, see OnEnd
+	life     Life
+	unlocked chan struct{} // made by the first Unlock, closed when that is over
+	ended    func(error)   // told of the end, see OnEnd
 }
 
 var _ locking.Hold = (*hold)(nil)

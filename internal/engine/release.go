@@ -14,19 +14,27 @@ import (
 // unlockLimit bounds an Unlock, which does not heed its caller's ctx.
 const unlockLimit = 3 * time.Second
 
-func (h *hold) Unlock(ctx context.Context) (err error) {
+func (h *hold) Unlock(ctx context.Context) error {
 	if ctx == nil {
 		ctx = context.Background()
 	}
-	h.once.Do(func() { err = h.unlock(ctx) }) // whoever comes second waits: bounded by the first call's limit
-	return err
-}
-
-func (h *hold) unlock(ctx context.Context) error {
 	o := h.owner
 	inside := o.state() == nil // called within the trust window
+
+	o.mu.Lock()
+	over := h.unlocked
+	if over == nil {
+		h.unlocked = make(chan struct{})
+	}
+	o.mu.Unlock()
+	if over != nil {
+		<-over // bounded by the first call's limit
+		return nil
+	}
+	defer close(h.unlocked)
+
 	span := o.engine.config.Tracer.Release(ctx, o.target.Driver.Kind(), h.Name(), o.id)
-	err := h.unlockWith(&patience{ctx: context.WithoutCancel(ctx), until: time.Now().Add(unlockLimit)}, inside)
+	err := h.unlock(&patience{ctx: context.WithoutCancel(ctx), until: time.Now().Add(unlockLimit)}, inside)
 	if err != nil {
 		err = fmt.Errorf("unlock %q: %w", h.Name(), err)
 	}
@@ -46,9 +54,9 @@ func (p *patience) limited() (context.Context, context.CancelFunc) {
 	return context.WithDeadline(p.ctx, p.until)
 }
 
-// unlockWith waits for the owner's turn, decides how many holds are left and has
+// unlock waits for the owner's turn, decides how many holds are left and has
 // Redis told.
-func (h *hold) unlockWith(p *patience, inside bool) error {
+func (h *hold) unlock(p *patience, inside bool) error {
 	o := h.owner
 	if err := o.takeWith(p); err != nil {
 		// Something else of this owner hangs. If it is a re-entry, it finds the owner

@@ -213,13 +213,9 @@ func (o *owner) server() string { return o.engine.sender.Server(o.target.Key) }
 
 // wait waits until enough are released, nothing is expected any more, or the limit.
 func (x *exit) wait() {
-	brief := x.least >= x.enough // the moment is over, or nobody needs it
-	limit := time.Until(x.p.until)
-	if !brief {
-		limit = min(limit, aMoment)
-	}
-	timer := time.NewTimer(limit)
+	timer := time.NewTimer(min(time.Until(x.p.until), aMoment))
 	defer timer.Stop()
+	brief := false // the moment is over
 	for x.released < x.enough && x.settled < len(x.leavers) && !(brief && x.released >= x.least) {
 		select {
 		case <-x.news.wake:
@@ -230,7 +226,7 @@ func (x *exit) wait() {
 			}
 			brief = true
 			timer.Reset(time.Until(x.p.until))
-			x.hearAll()
+			x.hearAll() // also those for whom nobody was woken
 		case <-x.p.ctx.Done():
 			return
 		}

@@ -106,7 +106,7 @@ func (c *Call) Withdraw() bool {
 		return c.state == withdrawn
 	}
 	c.state = withdrawn
-	c.ops, c.answers, c.hooks = nil, nil, nil // it stays in the queue until a lane comes by
+	c.ops, c.op, c.answers, c.hooks = nil, [1]Op{}, nil, nil // it stays in the queue until a lane comes by
 	return true
 }
 

@@ -11,16 +11,16 @@
 //
 // # Lanes
 //
-// A Sender keeps a few lanes to each server, and a queue before them. An operation that finds
-// the queue empty summons a free lane, which departs at once with all that waits by then, in one
+// A Sender keeps a few lanes to each server, and a queue before them. An operation summons a free
+// lane, unless one is coming already, and that one departs at once with all that waits by then, up to 128, in one
 // EVALSHA. While all lanes are out, the queue grows, and the next one that comes back takes it. So calls grow
 // with the load, and nobody waits for a batch to fill.
 //
 //	free lane           all lanes out             a lane comes back
 //	op -> EVALSHA(op)   op, op, op -> queue       EVALSHA(op, op, op)
 //
-// A lane that has others at work beside it lets all goroutines run that can before it
-// departs. Many of them have just been answered together and are about to ask for more; they then share a call,
+// A lane that has others at work beside it first yields its processor to goroutines that can
+// run. Many of them have just been answered together and are about to ask for more; they then share a call,
 // where each would have taken the next free lane by itself. A caller alone is spared that.
 //
 // A lane's goroutine stays for the next operation until Close: a new one would have to grow its

@@ -26,7 +26,7 @@ type lanes struct {
 	idle    int     // lanes that wait for work
 	out     int     // lanes that are out, or about to go, and count
 	coming  bool    // one of them is about to take the queue
-	several bool    // the last one to go has more than one call
+	several bool    // the last one to go had more than one call
 	hanging int     // lanes that are out and no longer count
 	trips   []*trip // of all lanes that are out
 	watched bool    // look is due
@@ -113,7 +113,8 @@ type trip struct {
 // depart begins a trip with what waits; false means that nothing does, and that the lane is free.
 func (l *lanes) depart(t *trip) bool {
 	if l.busy() {
-		// Callers that have just got their answers are about to run, and to ask for more.
+		// Callers that have just got their answers are about to run, and to ask for more. Where the
+		// processors have much else to do, this waits for its turn among that.
 		runtime.Gosched()
 	}
 	l.mu.Lock()
@@ -139,7 +140,7 @@ func (l *lanes) depart(t *trip) bool {
 	return true
 }
 
-// busy tells whether more than one caller has been at work of late. One alone never waits for other goroutines.
+// busy tells whether more than one caller is at work, or was a moment ago. One alone does not wait for other goroutines.
 func (l *lanes) busy() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -205,6 +206,11 @@ func (l *lanes) take(batch []*Call) []*Call {
 		}
 		taken++
 	}
-	l.queue = slices.Delete(l.queue, 0, taken)
+	clear(l.queue[:taken])
+	if taken == len(l.queue) {
+		l.queue = l.queue[:0]
+	} else {
+		l.queue = l.queue[taken:]
+	}
 	return batch
 }
