@@ -1,0 +1,4 @@
+package script
+
+// Source is the text of the program.
+func (p *Program) Source() string { return p.source }
