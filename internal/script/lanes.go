@@ -75,8 +75,8 @@ func (l *lanes) run() {
 	var t trip
 	for {
 		for l.depart(&t) {
-			l.sender.send(t.batch)
-			if !l.arrive(&t) {
+			l.travel(&t)
+			if !l.again(&t) {
 				break
 			}
 		}
@@ -170,19 +170,31 @@ func (l *lanes) look() {
 	}
 }
 
-// arrive ends a trip and tells whether the lane is to depart again. A lane whose
-// place was given away goes on only if there is a place again.
-func (l *lanes) arrive(t *trip) bool {
+// travel is the way to the server and back. It has ended when the callers hear of it: one of them alone, who
+// asks for more at once, is not to take it for another's.
+func (l *lanes) travel(t *trip) {
+	l.sender.send(t.batch)
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	i := slices.Index(l.trips, t)
 	l.trips = slices.Delete(l.trips, i, i+1)
+	if t.hangs {
+		l.hanging--
+	}
+	l.mu.Unlock()
+	for _, c := range t.batch {
+		c.finish()
+	}
 	clear(t.batch)
 	t.batch = t.batch[:0]
+}
+
+// again tells whether the lane is to depart again. One whose place was given away goes on only if
+// there is a place again.
+func (l *lanes) again(t *trip) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if !t.hangs {
 		l.out--
-	} else {
-		l.hanging--
 	}
 	if l.coming || l.out >= laneCount {
 		return false

@@ -267,8 +267,8 @@ func TestOneLaneTakesAllThatWaits(t *testing.T) {
 	for _, c := range calls[maxOps:] {
 		answers(t, c)
 	}
-	s.send(own.batch)
-	for l.arrive(&own) && l.depart(&own) {
+	l.travel(&own)
+	for l.again(&own) && l.depart(&own) {
 		t.Error("something still waited")
 	}
 	for _, c := range calls {
