@@ -21,7 +21,7 @@
 //
 // A lane that has others at work beside it first yields its processor to goroutines that can
 // run. Many of them have just been answered together and are about to ask for more; they then share a call,
-// where each would have taken the next free lane by itself. A caller alone is spared that.
+// where each would have taken the next free lane by itself. A caller alone is mostly spared that.
 //
 // A lane's goroutine stays for the next operation until Close: a new one would have to grow its
 // stack again.

@@ -75,8 +75,8 @@ func (l *lanes) run() {
 	var t trip
 	for {
 		for l.depart(&t) {
-			l.travel(&t)
-			if !l.again(&t) {
+			l.sender.send(t.batch) // who is told of an answer may take its time: the trip lasts until then, for look
+			if !l.arrive(&t) {
 				break
 			}
 		}
@@ -140,7 +140,8 @@ func (l *lanes) depart(t *trip) bool {
 	return true
 }
 
-// busy tells whether more than one caller is at work, or was a moment ago. One alone does not wait for other goroutines.
+// busy tells whether more than one caller is at work, or was a moment ago. One alone hardly ever waits for other
+// goroutines: only if it asks for more before its lane has counted itself back.
 func (l *lanes) busy() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -170,31 +171,19 @@ func (l *lanes) look() {
 	}
 }
 
-// travel is the way to the server and back. It has ended when the callers hear of it: one of them alone, who
-// asks for more at once, is not to take it for another's.
-func (l *lanes) travel(t *trip) {
-	l.sender.send(t.batch)
-	l.mu.Lock()
-	i := slices.Index(l.trips, t)
-	l.trips = slices.Delete(l.trips, i, i+1)
-	if t.hangs {
-		l.hanging--
-	}
-	l.mu.Unlock()
-	for _, c := range t.batch {
-		c.finish()
-	}
-	clear(t.batch)
-	t.batch = t.batch[:0]
-}
-
-// again tells whether the lane is to depart again. One whose place was given away goes on only if
-// there is a place again.
-func (l *lanes) again(t *trip) bool {
+// arrive ends a trip and tells whether the lane is to depart again. A lane whose
+// place was given away goes on only if there is a place again.
+func (l *lanes) arrive(t *trip) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	i := slices.Index(l.trips, t)
+	l.trips = slices.Delete(l.trips, i, i+1)
+	clear(t.batch)
+	t.batch = t.batch[:0]
 	if !t.hangs {
 		l.out--
+	} else {
+		l.hanging--
 	}
 	if l.coming || l.out >= laneCount {
 		return false

@@ -88,7 +88,7 @@ func (s *Sender) lanesTo(server string) *lanes {
 	return l.(*lanes)
 }
 
-// send sends a batch and gives its calls their answers. What was not executed at first and
+// send sends a batch and finishes its calls. What was not executed at first and
 // goes out again within it keeps the date of the first copy: a trust window that
 // begins too early errs on the safe side.
 func (s *Sender) send(batch []*Call) {
@@ -103,6 +103,9 @@ func (s *Sender) send(batch []*Call) {
 	var single [1]parcel // mostly it is one
 	for parcels := s.pack(single[:0], units); len(parcels) > 0; {
 		parcels = s.exchange(parcels)
+	}
+	for _, c := range batch {
+		c.finish()
 	}
 }
 

@@ -267,8 +267,8 @@ func TestOneLaneTakesAllThatWaits(t *testing.T) {
 	for _, c := range calls[maxOps:] {
 		answers(t, c)
 	}
-	l.travel(&own)
-	for l.again(&own) && l.depart(&own) {
+	s.send(own.batch)
+	for l.arrive(&own) && l.depart(&own) {
 		t.Error("something still waited")
 	}
 	for _, c := range calls {
@@ -306,6 +306,28 @@ func TestHangingLanesGiveTheirPlaceAway(t *testing.T) {
 	close(open)
 	for _, c := range hanging {
 		answers(t, c)
+	}
+}
+
+// Who is told of an answer and takes its time keeps a lane from nobody else for long.
+func TestWhoIsToldSlowlyGivesTheirLanesAway(t *testing.T) {
+	proxy, _, rdb := spoiled(t)
+	s := newSender(t, rdb)
+	answers(t, s.Start(op(add, "warm", "")))
+	told, goOn := make(chan struct{}, laneCount), make(chan struct{})
+	defer close(goOn)
+	for range laneCount {
+		open := make(chan struct{})
+		proxy.OnNext("EVALSHA", faultproxy.Gate(open))
+		s.Start(op(add, "k", "")).Then(func(*Call) {
+			told <- struct{}{}
+			<-goOn
+		})
+		close(open)
+		<-told // so each has a lane of its own
+	}
+	if got := answers(t, s.Start(op(add, "other", ""))); got[0].Err != nil {
+		t.Errorf("an operation beside them: %v", got[0].Err)
 	}
 }
 
