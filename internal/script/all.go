@@ -85,11 +85,11 @@ func (a Answer) split(failed int, shares []Answer) error {
 		if failed > 0 {
 			i = failed - 1
 		}
-		reply, ok := share.([]any)
-		if !ok || failed > 0 && len(reply) > 0 && reply[0] == int64(1) { // one that failed does not say that it was done
+		answer := read(share)
+		if answer.Err != nil || failed > 0 && len(answer.Reply) > 0 && answer.Reply[0] == int64(1) { // one that failed does not say that it was done
 			return fmt.Errorf("%w: %v", errReply, a.Reply)
 		}
-		shares[i] = Answer{Reply: reply}
+		shares[i] = answer
 	}
 	return nil
 }

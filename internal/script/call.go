@@ -35,14 +35,43 @@ func (op *Op) appendArgs(args []any) []any {
 
 // An Answer is what became of one operation.
 type Answer struct {
-	Reply []any // what the script returned
+	Reply []any // what the script returned; not to be changed
 	Err   error // the operation's own error, or its call's; ClassOf tells what it means
 }
+
+// read reads an answer as dispatch.lua writes it.
+func read(answer any) Answer {
+	switch answer := answer.(type) {
+	case int64:
+		if 0 <= answer && int(answer) < len(done) {
+			return Answer{Reply: done[answer].reply}
+		}
+		return Answer{Reply: []any{int64(1), answer}}
+	case []any:
+		return Answer{Reply: answer}
+	case string:
+		return Answer{Err: newReplyError(answer)}
+	default:
+		return Answer{Err: fmt.Errorf("%w: %v", errReply, answer)}
+	}
+}
+
+// done are the replies {1, 0}, {1, 1} and so on: nearly all that there are, and made once.
+var done = func() (made [4]struct {
+	reply   []any
+	numbers []int64
+}) {
+	for n := range made {
+		made[n].reply = []any{int64(1), int64(n)}
+		made[n].numbers = []int64{1, int64(n)}
+	}
+	return made
+}()
 
 // Numbers returns all of a reply of at least n numbers, as Ints does.
 func (a Answer) Numbers(n int) ([]int64, error) { return a.Ints(max(n, len(a.Reply))) }
 
-// Ints returns the first n numbers of the reply, and an error when the reply is
+// Ints returns the first n numbers of the reply, not to be changed, and an error when the reply is
 // anything else: a foreign server must not make us panic or guess.
 func (a Answer) Ints(n int) ([]int64, error) {
 	if a.Err != nil {
@@ -50,6 +79,11 @@ func (a Answer) Ints(n int) ([]int64, error) {
 	}
 	if len(a.Reply) < n {
 		return nil, fmt.Errorf("%w: %v", errReply, a.Reply)
+	}
+	for i := range done {
+		if n > 0 && &a.Reply[0] == &done[i].reply[0] {
+			return done[i].numbers[:n], nil
+		}
 	}
 	out := make([]int64, n)
 	for i := range out {

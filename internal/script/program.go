@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"encoding/hex"
 	"fmt"
+	"regexp"
 	"strings"
 )
 
@@ -23,13 +24,17 @@ type Program struct {
 	sha    string
 }
 
+// own finds where a script reads its own KEYS[1], which is KEYS[K + 1] in the program: cutting the own
+// ones out of those of a call would take Redis more time than most of what the script does with them.
+var own = regexp.MustCompile(`\b((K)EYS|(A)RGV)\[`)
+
 // NewProgram makes a program of verbs with distinct names.
 func NewProgram(verbs ...*Verb) *Program {
 	var b strings.Builder
-	b.WriteString("local function run(verb, KEYS, ARGV)\n")
+	b.WriteString("local function run(verb, KEYS, K, ARGV, A)\n")
 	for _, v := range verbs {
 		// One function for all: Redis makes the program's functions anew in every call.
-		fmt.Fprintf(&b, "if verb == %q then\n%s\nend\n", v.Name, v.Source)
+		fmt.Fprintf(&b, "if verb == %q then\n%s\nend\n", v.Name, own.ReplaceAllString(v.Source, "$1[$2$3 + "))
 	}
 	b.WriteString("end\n" + dispatch)
 	sum := sha1.Sum([]byte(b.String()))

@@ -246,15 +246,6 @@ func (s *Sender) args(p *parcel) []any {
 	return append(args, "")
 }
 
-// isText tells whether the reply to one operation is the text of its error.
-func isText(reply []any) bool {
-	if len(reply) != 1 {
-		return false
-	}
-	_, is := reply[0].(string)
-	return is
-}
-
 func appendAll(args []any, words []string) []any {
 	for _, word := range words {
 		args = append(args, word)
@@ -264,25 +255,16 @@ func appendAll(args []any, words []string) []any {
 
 // deliver gives each unit its answer out of the reply of one command, see dispatch.lua.
 func deliver(units []unit, reply any) {
+	if len(units) == 1 {
+		*units[0].answer = read(reply)
+		return
+	}
 	answers, ok := reply.([]any)
-	if ok && len(units) == 1 && units[0].op.pairs == nil && !isText(answers) {
-		units[0].answer.Reply = answers
-		return
-	}
-	if !ok || len(answers) != len(units) {
-		for _, u := range units {
-			u.answer.Err = fmt.Errorf("%w: %v", errReply, reply)
-		}
-		return
-	}
 	for i, u := range units {
-		switch answer := answers[i].(type) {
-		case []any:
-			u.answer.Reply = answer
-		case string:
-			u.answer.Err = newReplyError(answer)
-		default:
-			u.answer.Err = fmt.Errorf("%w: %v", errReply, answer)
+		if !ok || len(answers) != len(units) {
+			u.answer.Err = fmt.Errorf("%w: %v", errReply, reply)
+		} else {
+			*u.answer = read(answers[i])
 		}
 	}
 }
