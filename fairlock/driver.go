@@ -2,7 +2,6 @@ package fairlock
 
 import (
 	_ "embed"
-	"strconv"
 	"time"
 
 	"github.com/holdfast-go/holdfast/internal/engine"
@@ -17,8 +16,8 @@ var (
 	//go:embed release.lua
 	releaseSource string
 
-	acquire = &script.Verb{Name: "fairlock.acquire", Source: acquireSource}
-	release = &script.Verb{Name: "fairlock.release", Source: releaseSource}
+	acquire = script.NewVerb("fairlock.acquire", acquireSource)
+	release = script.NewVerb("fairlock.release", releaseSource)
 )
 
 // Verbs are the scripts of this kind, beside those of the plain lock.
@@ -38,7 +37,7 @@ func (driver) Channel(key, owner string) string { return prefix(key) + owner }
 // Stand takes a free lock if nobody stands before the owner; otherwise it takes a
 // place in the queue, renews it, or neither, as p says.
 func (driver) Stand(key, owner string, lease time.Duration, p engine.Place, publish string) script.Op {
-	return op(acquire, key, engine.Milliseconds(lease), owner, engine.Milliseconds(p.Lease), strconv.FormatInt(p.Since, 10),
+	return op(acquire, key, engine.Milliseconds(lease), owner, engine.Milliseconds(p.Lease), p.Since,
 		flag(p.Renew), flag(p.Mixed), publish, prefix(key))
 }
 
@@ -64,7 +63,7 @@ func (driver) Probes(key string) [][]any {
 	}
 }
 
-func op(verb *script.Verb, key string, args ...string) script.Op {
+func op(verb *script.Verb, key string, args ...any) script.Op {
 	return script.Op{Verb: verb, Keys: []string{key, keys.Queue(key), keys.Timeout(key)}, Args: args}
 }
 

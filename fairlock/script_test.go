@@ -353,7 +353,7 @@ func TestScripts(t *testing.T) {
 }
 
 // acquires is the script with arguments that no driver gives it.
-func acquires(args ...string) script.Op { return op(acquire, key, append(args, tell, prefix(key))...) }
+func acquires(args ...any) script.Op { return op(acquire, key, append(args, tell, prefix(key))...) }
 
 // renewsSince renews a place that was renewed so many seconds ago.
 func renewsSince(owner string, ago int) func(raw) script.Op {

@@ -2,7 +2,6 @@ package rlock
 
 import (
 	_ "embed"
-	"strconv"
 	"time"
 
 	"github.com/holdfast-go/holdfast/internal/engine"
@@ -22,11 +21,11 @@ var (
 	//go:embed inspect.lua
 	inspectSource string
 
-	acquire = &script.Verb{Name: "rlock.acquire", Source: acquireSource}
-	renew   = &script.Verb{Name: "rlock.renew", Source: renewSource}
-	release = &script.Verb{Name: "rlock.release", Source: releaseSource}
-	force   = &script.Verb{Name: "rlock.force", Source: forceSource}
-	inspect = &script.Verb{Name: "rlock.inspect", Source: inspectSource}
+	acquire = script.NewVerb("rlock.acquire", acquireSource)
+	renew   = script.NewVerb("rlock.renew", renewSource)
+	release = script.NewVerb("rlock.release", releaseSource)
+	force   = script.NewVerb("rlock.force", forceSource)
+	inspect = script.NewVerb("rlock.inspect", inspectSource)
 )
 
 // Verbs are the scripts of this kind.
@@ -47,7 +46,7 @@ func (Driver) Channel(key, _ string) string { return keys.Channel(key) }
 // Acquire takes a free lock, or counts one more hold for the owner that has it:
 // before is the count that it has reached, so executing it twice changes nothing.
 func (Driver) Acquire(key, owner string, lease time.Duration, before int) script.Op {
-	return op(acquire, key, engine.Milliseconds(lease), owner, strconv.Itoa(before))
+	return op(acquire, key, engine.Milliseconds(lease), owner, before)
 }
 
 // Renew makes the lease at least that long from now, if the owner still has the lock.
@@ -62,7 +61,7 @@ func (Driver) Release(key, owner string, after int, publish string) script.Op {
 	if publish != "" {
 		channel = keys.Channel(key)
 	}
-	return op(release, key, owner, strconv.Itoa(after), publish, channel)
+	return op(release, key, owner, after, publish, channel)
 }
 
 // Force frees the lock whoever holds it.
@@ -73,6 +72,6 @@ func (Driver) Force(key, publish string) script.Op {
 // Inspect asks how long the lock is held, and how often by one owner.
 func (Driver) Inspect(key, owner string) script.Op { return op(inspect, key, owner) }
 
-func op(verb *script.Verb, key string, args ...string) script.Op {
+func op(verb *script.Verb, key string, args ...any) script.Op {
 	return script.Op{Verb: verb, Keys: []string{key}, Args: args}
 }

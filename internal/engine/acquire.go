@@ -91,8 +91,8 @@ func (a *attempt) run() (*hold, error) {
 	switch {
 	case a.isSingle():
 		return a.once()
-	case a.target.Options.Polling != nil:
-		return a.poll(a.target.Options.Polling())
+	case a.target.Polling != nil:
+		return a.poll(a.target.Polling())
 	default:
 		return a.waitIn(a.turn())
 	}

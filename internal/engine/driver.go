@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"strconv"
 	"time"
 
 	"github.com/holdfast-go/holdfast/internal/script"
@@ -68,6 +67,6 @@ const noTTL = -1
 
 // Milliseconds writes a duration for Redis, rounded up: a lease of 1.5 ms must not
 // end before the holder thinks so.
-func Milliseconds(d time.Duration) string {
-	return strconv.FormatInt(int64((d+time.Millisecond-1)/time.Millisecond), 10)
+func Milliseconds(d time.Duration) int64 {
+	return int64((d + time.Millisecond - 1) / time.Millisecond)
 }

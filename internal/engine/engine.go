@@ -236,7 +236,7 @@ func soFar(call *script.Call) script.Answer {
 // stretch has a timer of its own.
 func (e *Engine) await(ctx context.Context, call *script.Call, stop <-chan struct{}) {
 	start := time.Now()
-	for time.Since(start) < attemptLimit-tick {
+	for left := attemptLimit; left > tick; left = attemptLimit - time.Since(start) {
 		select {
 		case <-call.Done():
 			return

@@ -33,7 +33,7 @@ func IsOwnerKey(key any) bool {
 
 // Value is the owner itself under its own key.
 func (o *owner) Value(key any) any {
-	if key == (ownerKey{o.engine, o.target.Key}) {
+	if key == o.target.ownerKey {
 		return o
 	}
 	return nil

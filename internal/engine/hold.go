@@ -56,7 +56,7 @@ type ownerKey struct {
 }
 
 func (e *Engine) ownerOf(ctx context.Context, t *Target) *owner {
-	o, _ := ctx.Value(ownerKey{e, t.Key}).(*owner)
+	o, _ := ctx.Value(t.ownerKey).(*owner)
 	return o
 }
 
@@ -71,7 +71,7 @@ func (h *hold) Context(parent context.Context) context.Context {
 // Carry returns ctx with the owner: a Lock with it re-enters.
 func (h *hold) Carry(ctx context.Context) context.Context {
 	o := h.owner
-	return context.WithValue(ctx, ownerKey{o.engine, o.target.Key}, o)
+	return context.WithValue(ctx, o.target.ownerKey, o)
 }
 
 // mark ends the hold and tells whether it did; finish must follow, outside of the mutex.

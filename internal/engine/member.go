@@ -37,7 +37,7 @@ func (l *Lock) Owns(held Held) bool {
 }
 
 // Carries tells whether an owner is one of this lock.
-func (l *Lock) Carries(c Carrier) bool { return c.Value(ownerKey{l.engine, l.target.Key}) != nil }
+func (l *Lock) Carries(c Carrier) bool { return c.Value(l.target.ownerKey) != nil }
 
 // OneClient tells whether two locks are of one client.
 func (l *Lock) OneClient(other *Lock) bool { return l.engine == other.engine }

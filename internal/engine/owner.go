@@ -152,17 +152,17 @@ func (o *owner) schedule() {
 	}
 	every := o.engine.config.Watchdog / 3
 	at := o.renewed.Add(every - o.engine.jitter(every/10))
-	if !o.wantsRenewal(later(at, time.Now())) {
+	if !o.wantsRenewal(at) {
 		at = time.Time{}
 	}
 	retry := min(max(every/10, 20*time.Millisecond), time.Second)
 	o.engine.watchdog.Put(&o.entry, o, watchdog.Schedule{RenewAt: at, Retry: retry, Deadline: o.trusted})
 }
 
-// wantsRenewal tells whether a hold is to be kept by the watchdog at that time.
+// wantsRenewal tells whether a hold is to be kept by the watchdog at that time, or now if it is past.
 func (o *owner) wantsRenewal(at time.Time) bool {
 	for _, h := range o.holds {
-		if h.renews && (h.limit.IsZero() || at.Before(h.limit)) {
+		if h.renews && (h.limit.IsZero() || later(at, time.Now()).Before(h.limit)) {
 			return true
 		}
 	}

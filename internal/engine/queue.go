@@ -55,7 +55,7 @@ type standing struct {
 }
 
 func (a *attempt) takePlace(q Queue) *place {
-	lease := a.target.Options.WaiterLease
+	lease := a.target.WaiterLease
 	if lease == 0 {
 		lease = defaultWaiterLease
 	}

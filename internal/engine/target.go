@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/cenkalti/backoff/v4"
+
 	"github.com/holdfast-go/holdfast/internal/keys"
 	"github.com/holdfast-go/holdfast/internal/script"
 	"github.com/holdfast-go/holdfast/locking"
@@ -14,16 +16,19 @@ import (
 
 // A Target is the lock that a call is about.
 type Target struct {
-	Name    string // as the caller gave it
-	Key     string // as it is called in Redis
-	Driver  Driver
-	Options locking.LockOptions
-	Err     error // why no call can be made; told by the first one
+	Name        string // as the caller gave it
+	Key         string // as it is called in Redis
+	Driver      Driver
+	Polling     func() backoff.BackOff // of WithPolling
+	WaiterLease time.Duration          // of WithWaiterLease
+	Err         error                  // why no call can be made; told by the first one
+
+	ownerKey any // an ownerKey: made once
 }
 
 // newTarget checks a lock's name and options.
 func (e *Engine) newTarget(d Driver, name, key string, options locking.LockOptions) *Target {
-	t := &Target{Name: name, Key: key, Driver: d, Options: options, Err: options.Err}
+	t := &Target{Name: name, Key: key, Driver: d, Polling: options.Polling, WaiterLease: options.WaiterLease, Err: options.Err, ownerKey: ownerKey{e, key}}
 	if e == nil {
 		t.Err = errors.New("holdfast: the client is nil")
 		return t

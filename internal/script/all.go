@@ -12,7 +12,7 @@ import (
 type Pair struct{ Do, Undo Op }
 
 // all is the verb of dispatch.lua's own.
-var all = &Verb{Name: "all"}
+var all = NewVerb("all", "")
 
 // All makes one operation of several, all or nothing: they run in their order until one
 // does not answer {1, ...}; then those before it are taken back in reverse, within the

@@ -14,9 +14,9 @@ import (
 
 // The verbs of these tests write what they do to a list, so that the order shows.
 var (
-	take  = &Verb{Name: "test.take", Source: "redis.call('RPUSH', KEYS[1], 'take ' .. ARGV[1])\nreturn {tonumber(ARGV[2]), ARGV[1]}"}
-	back  = &Verb{Name: "test.back", Source: "redis.call('RPUSH', KEYS[1], 'back ' .. ARGV[1] .. ARGV[2] .. ARGV[3])\nreturn {0}"}
-	broke = &Verb{Name: "test.trip", Source: "redis.call('RPUSH', KEYS[1], 'trip ' .. ARGV[1])\nreturn redis.call('HGET', KEYS[1], 'x')"}
+	take  = NewVerb("test.take", "redis.call('RPUSH', KEYS[1], 'take ' .. ARGV[1])\nreturn {tonumber(ARGV[2]), ARGV[1]}")
+	back  = NewVerb("test.back", "redis.call('RPUSH', KEYS[1], 'back ' .. ARGV[1] .. ARGV[2] .. ARGV[3])\nreturn {0}")
+	broke = NewVerb("test.trip", "redis.call('RPUSH', KEYS[1], 'trip ' .. ARGV[1])\nreturn redis.call('HGET', KEYS[1], 'x')")
 
 	groups = NewProgram(add, take, back, broke)
 )

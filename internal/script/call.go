@@ -9,7 +9,7 @@ import (
 type Op struct {
 	Verb *Verb
 	Keys []string // at least one; all in one slot
-	Args []string
+	Args []any    // strings and whole numbers
 
 	pairs []Pair // of an All, in place of Args
 }
@@ -27,10 +27,10 @@ func (op *Op) size() int {
 func (op *Op) appendArgs(args []any) []any {
 	for i := range op.pairs {
 		do, undo := &op.pairs[i].Do, &op.pairs[i].Undo
-		args = append(args, do.Verb.Name, undo.Verb.Name, len(do.Keys), len(do.Args), len(undo.Args))
-		args = appendAll(appendAll(args, do.Args), undo.Args)
+		args = append(args, do.Verb.word, undo.Verb.word, len(do.Keys), len(do.Args), len(undo.Args))
+		args = append(append(args, do.Args...), undo.Args...)
 	}
-	return appendAll(args, op.Args)
+	return append(args, op.Args...)
 }
 
 // An Answer is what became of one operation.

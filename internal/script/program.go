@@ -16,7 +16,12 @@ var dispatch string
 type Verb struct {
 	Name   string // as it is sent, and seen in MONITOR: "rlock.acquire"
 	Source string // the text of its .lua file
+
+	word any // Name, as it is sent: made once
 }
+
+// NewVerb makes a verb of the text of its .lua file.
+func NewVerb(name, source string) *Verb { return &Verb{Name: name, Source: source, word: name} }
 
 // A Program is all verbs in one Redis script.
 type Program struct {

@@ -233,24 +233,19 @@ func (s *Sender) args(p *parcel) []any {
 	}
 	args = append(args, nkeys)
 	for _, u := range p.units {
-		args = appendAll(args, u.op.Keys)
+		for _, key := range u.op.Keys {
+			args = append(args, key)
+		}
 	}
 	if len(p.units) == 1 {
 		op := p.units[0].op
-		return append(op.appendArgs(args), op.Verb.Name)
+		return append(op.appendArgs(args), op.Verb.word)
 	}
 	for _, u := range p.units {
-		args = append(args, u.op.Verb.Name, len(u.op.Keys), u.op.size())
+		args = append(args, u.op.Verb.word, len(u.op.Keys), u.op.size())
 		args = u.op.appendArgs(args)
 	}
 	return append(args, "")
-}
-
-func appendAll(args []any, words []string) []any {
-	for _, word := range words {
-		args = append(args, word)
-	}
-	return args
 }
 
 // deliver gives each unit its answer out of the reply of one command, see dispatch.lua.

@@ -22,10 +22,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // The verbs of these tests: add counts executions, so a second one shows.
 var (
-	add   = &Verb{Name: "test.add", Source: "return {redis.call('INCR', KEYS[1]), ARGV[1]}"}
-	size  = &Verb{Name: "test.size", Source: "return {redis.call('HLEN', KEYS[1])}"}
-	fault = &Verb{Name: "test.fault", Source: "local nothing = nil\nreturn nothing.field"}
-	set   = &Verb{Name: "test.set", Source: "redis.call('SET', KEYS[1], ARGV[1])\nreturn {1}"}
+	add   = NewVerb("test.add", "return {redis.call('INCR', KEYS[1]), ARGV[1]}")
+	size  = NewVerb("test.size", "return {redis.call('HLEN', KEYS[1])}")
+	fault = NewVerb("test.fault", "local nothing = nil\nreturn nothing.field")
+	set   = NewVerb("test.set", "redis.call('SET', KEYS[1], ARGV[1])\nreturn {1}")
 
 	program = NewProgram(add, size, fault, set)
 )
@@ -36,7 +36,7 @@ func newSender(t *testing.T, rdb redis.UniversalClient) *Sender {
 	return s
 }
 
-func op(verb *Verb, key string, args ...string) Op {
+func op(verb *Verb, key string, args ...any) Op {
 	return Op{Verb: verb, Keys: []string{key}, Args: args}
 }
 
