@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
+	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
@@ -191,6 +193,60 @@ func TestAHandOverThatPanicsLeavesNothing(t *testing.T) {
 		time.Sleep(time.Second)
 		if v.server.Exists("orders") {
 			v.Error("the key is left, and nobody has a hold")
+		}
+	})
+}
+
+// A meddlingMeter's count of waiters runs code of the test's, once.
+type meddlingMeter struct {
+	metricnoop.Meter
+	counted *atomic.Pointer[func()]
+}
+
+type meddlingMeters struct {
+	metricnoop.MeterProvider
+	meter meddlingMeter
+}
+
+func (m meddlingMeters) Meter(string, ...metric.MeterOption) metric.Meter { return m.meter }
+
+func (m meddlingMeter) Int64UpDownCounter(name string, _ ...metric.Int64UpDownCounterOption) (metric.Int64UpDownCounter, error) {
+	if name != tracing.MetricWaiting {
+		return metricnoop.Int64UpDownCounter{}, nil
+	}
+	return meddlingCounter{counted: m.counted}, nil
+}
+
+type meddlingCounter struct {
+	metricnoop.Int64UpDownCounter
+	counted *atomic.Pointer[func()]
+}
+
+func (c meddlingCounter) Add(context.Context, int64, ...metric.AddOption) { once(c.counted) }
+
+// A meter panics when it is told of a waiter in the middle of the line: its place is not in the way of those behind, nor
+// of Close.
+func TestAPanicInLineLeavesNoPlace(t *testing.T) {
+	inBubble(t, func(v *virtual) {
+		counted := &atomic.Pointer[func()]{}
+		o, first := v.begin(holdfast.WithMeterProvider(meddlingMeters{meter: meddlingMeter{counted: counted}}))
+		o.join(context.Background())
+		crash := func() { panic("a meter") }
+		counted.Store(&crash)
+		recovered := make(chan any)
+		go func() {
+			defer func() { recovered <- recover() }()
+			_, _ = o.link.client.RLock("orders").Lock(context.Background())
+		}()
+		if <-recovered == nil {
+			v.Error("the meter was not told of a waiter")
+		}
+		o.join(context.Background())
+		o.unlock(first)
+		o.unlock(o.next())
+		o.unlock(o.next())
+		if err := o.link.client.Close(); err != nil {
+			v.Error(err)
 		}
 	})
 }

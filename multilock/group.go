@@ -44,7 +44,14 @@ func (g *group) TryLock(ctx context.Context, wait, lease time.Duration) (locking
 
 // Do acquires, runs fn with the hold's context and releases.
 func (g *group) Do(ctx context.Context, fn func(context.Context) error, opts ...locking.AcquireOption) error {
-	return engine.Do(ctx, g, fn, opts...)
+	if fn == nil {
+		return engine.NoFunc(g.Name())
+	}
+	h, err := g.Lock(ctx, opts...)
+	if err != nil {
+		return err
+	}
+	return engine.During(ctx, h, fn)
 }
 
 // open begins a call: a bid for each member, a context that ends with ctx, with the wait,

@@ -47,7 +47,8 @@ func TestUnlockWhileAMajorityMayHaveIt(t *testing.T) {
 	p := newParliament(t, 3)
 	hangs := make(chan struct{})
 	p.slowed(0, "orders", faultproxy.Gate(hangs)) // executed, no answer
-	h := lock(t, p.lock)
+	h := lock(t, p.lock)                          // two are enough, so the third may not have come to it yet
+	redistest.Eventually(t, 5*time.Second, "executed", func() bool { return keysOf(t, p.servers[0], "orders") == 1 })
 	p.dark(true, 0)
 	p.unlockIsNotNil(h, hangs)
 	close(hangs)

@@ -22,21 +22,33 @@ type attempt struct {
 	span   tracing.Acquire
 	alone  bool // it asks for no other lock
 
-	ctx  context.Context // the caller's
-	wait context.Context // ends with ctx, and when the wait runs out
+	ctx     context.Context // the caller's
+	wait    context.Context // ends with ctx, and when the wait runs out
+	unbound func()          // ends wait, if it is not ctx
 }
 
 // Acquire acquires a lock: it re-enters where ctx carries the owner of a hold of
 // it, makes one attempt where the wait is 0, and waits otherwise.
+//
+// Crowds wait in stand. It is called from here and no deeper, so that a goroutine that does little else
+// makes do with the smallest stack, 2 KB: half of that is kept free, and a third of the rest is select's.
 func (e *Engine) Acquire(ctx context.Context, t *Target, opts ...locking.AcquireOption) (locking.Hold, error) {
-	h, err := e.acquire(ctx, t, opts)
+	a, err := e.newAttempt(ctx, t, opts)
 	if err != nil {
-		return nil, fmt.Errorf("acquire %q: %w", t.Name, err)
+		return nil, acquireError(t, err)
 	}
-	return h, nil
+	defer a.leave()
+	f := a.lineUp()
+	if f != nil {
+		f.stand()
+	}
+	return a.acquire(f)
 }
 
-func (e *Engine) acquire(ctx context.Context, t *Target, opts []locking.AcquireOption) (*hold, error) {
+func acquireError(t *Target, err error) error { return fmt.Errorf("acquire %q: %w", t.Name, err) }
+
+// newAttempt counts a call in; leave must follow.
+func (e *Engine) newAttempt(ctx context.Context, t *Target, opts []locking.AcquireOption) (*attempt, error) {
 	ask, err := locking.NewAcquire(opts...)
 	if err != nil {
 		return nil, err
@@ -44,24 +56,49 @@ func (e *Engine) acquire(ctx context.Context, t *Target, opts []locking.AcquireO
 	if err := e.admissible(ctx, t); err != nil {
 		return nil, err
 	}
-	defer e.leave()
-
 	a := &attempt{engine: e, target: t, ask: ask, lease: ask.Lease, alone: true, ctx: ctx, wait: ctx}
 	if a.lease == 0 {
 		a.lease = e.config.Watchdog
 	}
 	if ask.Bounded && ask.Wait > 0 {
-		bounded, cancel := context.WithTimeout(ctx, ask.Wait)
-		defer cancel()
-		a.wait = bounded
+		a.wait, a.unbound = context.WithTimeout(ctx, ask.Wait)
 	}
-	a.span = e.config.Tracer.Acquire(ctx, t.Driver.Kind(), t.Name)
-	h, err := a.run()
-	a.span.End(Outcome(ctx, err), ownerID(h), h != nil && h.count > 1, a.lease, err)
-	if h != nil {
-		h.trace(a.span.Hold(h.owner.id))
+	return a, nil
+}
+
+func (a *attempt) leave() {
+	if a.unbound != nil {
+		a.unbound()
 	}
-	return h, err
+	a.engine.leave()
+}
+
+// lineUp starts the span, and joins the line if that is already clear; otherwise run decides.
+func (a *attempt) lineUp() *front {
+	e, t := a.engine, a.target
+	a.span = e.config.Tracer.Acquire(a.ctx, t.Driver.Kind(), t.Name)
+	_, prepared := e.publish.known()
+	if !prepared || a.isSingle() || t.Polling != nil || a.inQueue() != nil || e.ownerOf(a.ctx, t) != nil {
+		return nil
+	}
+	return a.joinLine()
+}
+
+// acquire is the rest of the call, in line or not.
+func (a *attempt) acquire(f *front) (locking.Hold, error) {
+	var h *hold
+	var err error
+	if f != nil {
+		h, err = a.waitIn(f)
+	} else {
+		h, err = a.run()
+	}
+	a.span.End(Outcome(a.ctx, err), ownerID(h), h != nil && h.count > 1, a.lease, err)
+	if err != nil {
+		return nil, acquireError(a.target, err)
+	}
+	h.trace(a.span.Hold(h.owner.id))
+	return h, nil
 }
 
 // admissible counts a call in, unless the target, ctx or the client forbids it.
@@ -120,18 +157,6 @@ func (a *attempt) prepare() error {
 
 // isSingle tells whether the caller wants a single attempt.
 func (a *attempt) isSingle() bool { return a.ask.Bounded && a.ask.Wait == 0 }
-
-// once is a single attempt, beside the line or the queue.
-func (a *attempt) once() (*hold, error) {
-	h, err := a.try(&single{a: a})
-	if h == nil && err == nil {
-		return nil, locking.ErrNotAcquired
-	}
-	if err != nil {
-		return nil, a.over(false, err)
-	}
-	return h, nil
-}
 
 // An asker is on whose behalf Redis is asked.
 type asker interface {
@@ -260,41 +285,6 @@ func until(ms int64) time.Time {
 		return time.Now().Add(safetyPoll) // held by nobody of ours
 	}
 	return time.Now().Add(time.Duration(max(ms, 0)) * time.Millisecond)
-}
-
-// A single asks for an owner, and after an answer of unknown outcome for a new one. It
-// never waits.
-type single struct {
-	a *attempt
-	o *owner // nil until it is needed: most waiters of a crowd have none
-}
-
-func (s *single) bidder() *owner {
-	if s.o == nil {
-		s.o = s.a.engine.newOwner(s.a.target)
-	}
-	return s.o
-}
-
-func (s *single) op() script.Op {
-	o := s.bidder()
-	o.lease = s.a.lease // nobody else knows this owner yet
-	return s.a.firstOp(o)
-}
-
-func (s *single) heard(_ []int64, err error, c sentCopy) {
-	if err == nil {
-		return
-	}
-	if classOf(err) == script.Unknown {
-		s.a.engine.undo(s.o, c)
-	}
-	s.o = nil // never again the one whose acquisition may still arrive
-}
-
-func (s *single) missed() {
-	s.a.engine.undo(s.o)
-	s.o = nil
 }
 
 // firstOp is the acquire of a new owner that takes no place in a queue.

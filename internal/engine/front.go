@@ -16,6 +16,7 @@ type front struct {
 	single
 	waiter *waiter
 	line   *line
+	ended  error // why it did not get to the front
 	told   bool  // by Redis, in this call
 	given  *hold // that was handed over
 }
@@ -27,6 +28,36 @@ func (a *attempt) joinLine() *front {
 	}
 	w := a.engine.lines.join(a.target.Key, heir)
 	return &front{single: single{a: a}, waiter: w, line: w.line}
+}
+
+// stand waits for the front of the line. If it does not get there, await tells why.
+func (f *front) stand() {
+	if f.waiter.turn == nil {
+		return
+	}
+	f.waiting()
+	select {
+	case <-f.waiter.turn:
+		f.waiter.turn = nil
+	case <-f.a.wait.Done():
+		f.gaveUp()
+	case <-f.a.engine.closed:
+		f.gaveUp()
+	}
+}
+
+func (f *front) gaveUp() { f.ended = f.a.over(f.a.engine.lines.known(f.line)) }
+
+// waiting tells the tracer, which may panic.
+func (f *front) waiting() {
+	told := false
+	defer func() {
+		if !told {
+			f.leave(nil)
+		}
+	}()
+	f.a.span.Waiting()
+	told = true
 }
 
 // heard keeps what Redis told for those behind too. Who takes over the front starts by
@@ -67,16 +98,8 @@ func (f *front) await() error {
 // listen is await, but who was called may not know of it yet.
 func (f *front) listen() error {
 	a, e, l := f.a, f.a.engine, f.line
-	if f.waiter.turn != nil {
-		a.span.Waiting()
-		select {
-		case <-f.waiter.turn:
-			f.waiter.turn = nil
-		case <-a.wait.Done():
-			return a.over(e.lines.known(l))
-		case <-e.closed:
-			return locking.ErrClosed
-		}
+	if f.stand(); f.ended != nil {
+		return f.ended
 	}
 	if l.until.IsZero() {
 		return nil

@@ -38,7 +38,14 @@ func (l *Lock) TryLock(ctx context.Context, wait, lease time.Duration) (locking.
 
 // Do acquires the lock, runs fn with the hold's context and releases it.
 func (l *Lock) Do(ctx context.Context, fn func(context.Context) error, opts ...locking.AcquireOption) error {
-	return Do(ctx, l, fn, opts...)
+	if fn == nil {
+		return NoFunc(l.Name())
+	}
+	h, err := l.Lock(ctx, opts...)
+	if err != nil {
+		return err
+	}
+	return During(ctx, h, fn)
 }
 
 // ForceUnlock frees the lock whoever holds it, and tells whether anybody did.

@@ -55,16 +55,11 @@ func (e *Engine) checkKey(key string) error {
 	return nil
 }
 
-// Do acquires the lock, runs fn with the hold's context and releases it, also when
-// fn panics.
-func Do(ctx context.Context, l locker, fn func(context.Context) error, opts ...locking.AcquireOption) (err error) {
-	if fn == nil {
-		return fmt.Errorf("do %q: holdfast: fn is nil", l.Name())
-	}
-	h, err := l.Lock(ctx, opts...)
-	if err != nil {
-		return err
-	}
+// NoFunc is the error of Do without a function.
+func NoFunc(name string) error { return fmt.Errorf("do %q: holdfast: fn is nil", name) }
+
+// During runs fn with the hold's context and unlocks then, also when fn panics: the rest of Do.
+func During(ctx context.Context, h locking.Hold, fn func(context.Context) error) (err error) {
 	defer func() {
 		lost := h.Err()
 		unlocked := h.Unlock(ctx)
@@ -76,12 +71,6 @@ func Do(ctx context.Context, l locker, fn func(context.Context) error, opts ...l
 		}
 	}()
 	return fn(h.Context(ctx))
-}
-
-// A locker is what Do needs of a lock.
-type locker interface {
-	Name() string
-	Lock(ctx context.Context, opts ...locking.AcquireOption) (locking.Hold, error)
 }
 
 // questionLimit bounds questions and ForceUnlock, which wait for nobody.
