@@ -19,7 +19,7 @@ if verb ~= '' and verb ~= 'all' then
     if not answer.err then return answer end
     answer = answer.err
   end
-  if string.find(answer, 'READONLY ', 1, true) then return redis.error_reply(replica) end
+  if type(answer) == 'string' and string.find(answer, 'READONLY ', 1, true) then return redis.error_reply(replica) end
   return answer
 end
 
@@ -33,7 +33,7 @@ local function attempt(verb, key, arg)
     if not answer.err then return answer end
     answer = answer.err
   end
-  refused = refused or string.find(answer, 'READONLY ', 1, true)
+  refused = refused or type(answer) == 'string' and string.find(answer, 'READONLY ', 1, true)
   return answer
 end
 

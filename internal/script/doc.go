@@ -4,10 +4,10 @@
 //
 // Each .lua file is a plain Redis script of one verb: "redis-cli --eval" runs it as it
 // is. NewProgram makes one program of all of them: the text of each file becomes a
-// branch of one Lua function with its own KEYS and ARGV, and dispatch.lua runs a
-// list of operations with it, each under pcall, so that the error of one
-// operation is its own answer and touches no other. A single operation uses the
-// same program, so there is one script for Redis to know.
+// branch of one Lua function, which is told where in the KEYS and ARGV of the call the
+// operation's own begin, and dispatch.lua runs a list of operations with it, each under pcall,
+// so that the error of one operation is its own answer and touches no other. A single
+// operation uses the same program, so there is one script for Redis to know.
 //
 // # Lanes
 //
