@@ -224,26 +224,87 @@ type meddlingCounter struct {
 
 func (c meddlingCounter) Add(context.Context, int64, ...metric.AddOption) { once(c.counted) }
 
-// A meter panics when it is told of a waiter in the middle of the line: its place is not in the way of those behind, nor
-// of Close.
+// A brittle ctx panics when somebody waits for its end.
+type brittle struct{ context.Context }
+
+func (brittle) Done() <-chan struct{} { panic("a context") }
+
+// A meter or a ctx panics in the middle of the line: its place is not in the way of those behind, nor of Close.
 func TestAPanicInLineLeavesNoPlace(t *testing.T) {
+	type call struct {
+		ctx context.Context
+		opt []holdfast.AcquireOption
+	}
+	background := context.Background()
+	for name, making := range map[string]func(v *virtual, o *handOver, counted *atomic.Pointer[func()]) call{
+		"the meter": func(_ *virtual, _ *handOver, counted *atomic.Pointer[func()]) call {
+			crash := func() { panic("a meter") }
+			counted.Store(&crash)
+			return call{ctx: background}
+		},
+		"the ctx": func(*virtual, *handOver, *atomic.Pointer[func()]) call { return call{ctx: brittle{background}} },
+		"the ctx of a wait": func(*virtual, *handOver, *atomic.Pointer[func()]) call {
+			return call{brittle{background}, []holdfast.AcquireOption{holdfast.WithWait(time.Minute)}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(v *virtual) {
+				counted := &atomic.Pointer[func()]{}
+				o, first := v.begin(holdfast.WithMeterProvider(meddlingMeters{meter: meddlingMeter{counted: counted}}))
+				o.join(background)
+				c := making(v, o, counted)
+				o.panics(c.ctx, c.opt...)
+				o.join(background)
+				o.unlock(first)
+				o.unlock(o.next())
+				o.unlock(o.next())
+				if err := o.link.client.Close(); err != nil {
+					v.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// panics locks, and fails the test if that does not panic.
+func (o *handOver) panics(ctx context.Context, opts ...holdfast.AcquireOption) {
+	o.Helper()
+	recovered := make(chan any)
+	go func() {
+		defer func() { recovered <- recover() }()
+		_, _ = o.link.client.RLock("orders").Lock(ctx, opts...)
+	}()
+	if <-recovered == nil {
+		o.Error("nothing has panicked")
+	}
+}
+
+// The same of a call that joins the line late, because its ctx carries an owner that has unlocked. Meanwhile the one in front of it
+// leaves, and another one comes behind it.
+func TestAPanicInLineLeavesItOnce(t *testing.T) {
 	inBubble(t, func(v *virtual) {
 		counted := &atomic.Pointer[func()]{}
 		o, first := v.begin(holdfast.WithMeterProvider(meddlingMeters{meter: meddlingMeter{counted: counted}}))
-		o.join(context.Background())
-		crash := func() { panic("a meter") }
-		counted.Store(&crash)
-		recovered := make(chan any)
-		go func() {
-			defer func() { recovered <- recover() }()
-			_, _ = o.link.client.RLock("orders").Lock(context.Background())
-		}()
-		if <-recovered == nil {
-			v.Error("the meter was not told of a waiter")
-		}
-		o.join(context.Background())
+		retired := context.WithoutCancel(first.Context(context.Background()))
 		o.unlock(first)
-		o.unlock(o.next())
+		other := v.client()
+		h := v.lock(other)
+		ctx, cancel := context.WithCancel(context.Background())
+		left := make(chan error)
+		go func() {
+			_, err := o.link.client.RLock("orders").Lock(ctx)
+			left <- err
+		}()
+		time.Sleep(100 * time.Millisecond)
+		crash := func() {
+			cancel()
+			<-left
+			o.join(context.Background())
+			panic("a meter")
+		}
+		counted.Store(&crash)
+		o.panics(retired)
+		o.unlock(h)
 		o.unlock(o.next())
 		if err := o.link.client.Close(); err != nil {
 			v.Error(err)

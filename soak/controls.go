@@ -51,7 +51,7 @@ if after > 0 then`},
 		caught: []string{checkOverlap, checkLoss}, // freed too early, whether somebody else came in or not
 	}, {
 		name: "an owner used again after an unknown outcome",
-		edits: []edit{{"internal/engine/acquire.go",
+		edits: []edit{{"internal/engine/single.go",
 			`s.o = nil // never again the one whose acquisition may still arrive`, ``}},
 		round:  round{Load: map[string]int{"reenter": 3, "stay": 4, "victim": 3}, Rate: 60, Faults: []string{}, Duration: 14 * time.Second},
 		caught: []string{checkOverlap, checkLoss}, // its hold is freed under it, whether somebody else came in or not

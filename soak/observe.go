@@ -67,7 +67,8 @@ func (o *observer) answered(ops []event, cmd redis.Cmder, err error) {
 	at := now()
 	var answers []any
 	if value, ok := cmd.(interface{ Val() any }); ok && err == nil {
-		answers = answersOf(value.Val())
+		args := cmd.Args()
+		answers = answersOf(value.Val(), len(args) > 0 && args[len(args)-1] == "")
 	}
 	for _, op := range ops {
 		if op.Lock == "" {
@@ -88,19 +89,20 @@ func (o *observer) answered(ops []event, cmd redis.Cmder, err error) {
 	}
 }
 
-// answersOf are the answers in a reply. One operation alone has its own numbers there, without a list around them.
-func answersOf(reply any) []any {
-	answers, _ := reply.([]any)
-	if len(answers) > 0 {
-		if _, alone := answers[0].(int64); alone {
-			return []any{answers}
-		}
+// answersOf are the answers in a reply, which is one operation's own unless it is that to a list.
+func answersOf(reply any, list bool) []any {
+	if !list {
+		return []any{reply}
 	}
+	answers, _ := reply.([]any)
 	return answers
 }
 
-// answer reads one operation's answer: numbers, or the text of its own error.
+// answer reads one operation's answer: numbers, of which {1, n} is written as n; or the text of its own error.
 func answer(reply any) (numbers []int64, text string) {
+	if n, ok := reply.(int64); ok {
+		return []int64{1, n}, ""
+	}
 	list, ok := reply.([]any)
 	if !ok {
 		return nil, fmt.Sprint(reply)

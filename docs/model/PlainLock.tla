@@ -70,7 +70,7 @@ Tick == /\ key' = IF key.t <= 1 THEN Free ELSE [key EXCEPT !.t = @ - 1]
         /\ own' = [o \in Owners |-> [own[o] EXCEPT !.tl = Sub(@, 1), !.u = Sub(@, 1),
                                                    !.gave = @ \/ (own[o].st = "over" /\ own[o].u = 1)]]
 
-(* ------------------- first acquisition: internal/engine/acquire.go, single and try ------------------- *)
+(* ------------------- first acquisition: internal/engine/single.go, acquire.go (try) ----------------- *)
 Window(c) == IF Bug = "window from the answer" THEN Lease ELSE Sub(Lease, c.age)      \* owner.go, window
 
 \* undo.go, undo: n copies of acquires whose outcome is unknown

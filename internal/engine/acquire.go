@@ -25,24 +25,24 @@ type attempt struct {
 	ctx     context.Context // the caller's
 	wait    context.Context // ends with ctx, and when the wait runs out
 	unbound func()          // ends wait, if it is not ctx
+	front   *front          // where it stood in line before waitIn, if it did
 }
 
 // Acquire acquires a lock: it re-enters where ctx carries the owner of a hold of
 // it, makes one attempt where the wait is 0, and waits otherwise.
 //
-// Crowds wait in stand. It is called from here and no deeper, so that a goroutine that does little else
-// makes do with the smallest stack, 2 KB: half of that is kept free, and a third of the rest is select's.
+// Crowds wait in stand. Mostly it is called from here and not from deeper, so that a goroutine that does little
+// else makes do with the smallest stack, 2 KB: half of that is kept free, and a third of the rest is select's.
 func (e *Engine) Acquire(ctx context.Context, t *Target, opts ...locking.AcquireOption) (locking.Hold, error) {
 	a, err := e.newAttempt(ctx, t, opts)
 	if err != nil {
 		return nil, acquireError(t, err)
 	}
-	defer a.leave()
-	f := a.lineUp()
-	if f != nil {
-		f.stand()
+	defer a.leave() // also when a tracer panics, or the caller's ctx does
+	if a.lineUp(); a.front != nil {
+		a.front.stand()
 	}
-	return a.acquire(f)
+	return a.acquire()
 }
 
 func acquireError(t *Target, err error) error { return fmt.Errorf("acquire %q: %w", t.Name, err) }
@@ -60,36 +60,38 @@ func (e *Engine) newAttempt(ctx context.Context, t *Target, opts []locking.Acqui
 	if a.lease == 0 {
 		a.lease = e.config.Watchdog
 	}
-	if ask.Bounded && ask.Wait > 0 {
-		a.wait, a.unbound = context.WithTimeout(ctx, ask.Wait)
-	}
 	return a, nil
 }
 
 func (a *attempt) leave() {
+	if a.front != nil {
+		a.front.leave(nil) // mostly it has left
+	}
 	if a.unbound != nil {
 		a.unbound()
 	}
 	a.engine.leave()
 }
 
-// lineUp starts the span, and joins the line if that is already clear; otherwise run decides.
-func (a *attempt) lineUp() *front {
+// lineUp starts the span and the wait, and joins the line if that is already clear; otherwise run decides.
+func (a *attempt) lineUp() {
 	e, t := a.engine, a.target
+	if a.ask.Bounded && a.ask.Wait > 0 {
+		a.wait, a.unbound = context.WithTimeout(a.ctx, a.ask.Wait)
+	}
 	a.span = e.config.Tracer.Acquire(a.ctx, t.Driver.Kind(), t.Name)
 	_, prepared := e.publish.known()
-	if !prepared || a.isSingle() || t.Polling != nil || a.inQueue() != nil || e.ownerOf(a.ctx, t) != nil {
-		return nil
+	if prepared && !a.isSingle() && t.Polling == nil && a.inQueue() == nil && e.ownerOf(a.ctx, t) == nil {
+		a.front = a.joinLine()
 	}
-	return a.joinLine()
 }
 
 // acquire is the rest of the call, in line or not.
-func (a *attempt) acquire(f *front) (locking.Hold, error) {
+func (a *attempt) acquire() (locking.Hold, error) {
 	var h *hold
 	var err error
-	if f != nil {
-		h, err = a.waitIn(f)
+	if a.front != nil {
+		h, err = a.waitIn(a.front)
 	} else {
 		h, err = a.run()
 	}

@@ -18,6 +18,7 @@ type front struct {
 	line   *line
 	ended  error // why it did not get to the front
 	told   bool  // by Redis, in this call
+	left   bool  // the line
 	given  *hold // that was handed over
 }
 
@@ -32,10 +33,10 @@ func (a *attempt) joinLine() *front {
 
 // stand waits for the front of the line. If it does not get there, await tells why.
 func (f *front) stand() {
-	if f.waiter.turn == nil {
+	if f.waiter.turn == nil || f.ended != nil {
 		return
 	}
-	f.waiting()
+	f.a.span.Waiting()
 	select {
 	case <-f.waiter.turn:
 		f.waiter.turn = nil
@@ -47,18 +48,6 @@ func (f *front) stand() {
 }
 
 func (f *front) gaveUp() { f.ended = f.a.over(f.a.engine.lines.known(f.line)) }
-
-// waiting tells the tracer, which may panic.
-func (f *front) waiting() {
-	told := false
-	defer func() {
-		if !told {
-			f.leave(nil)
-		}
-	}()
-	f.a.span.Waiting()
-	told = true
-}
 
 // heard keeps what Redis told for those behind too. Who takes over the front starts by
 // waiting, because all that came since the last answer is still there.
@@ -147,8 +136,12 @@ func (f *front) handed() (h *hold) {
 	return h
 }
 
-// leave gives back what was handed over when nobody waited any more.
+// leave gives back what was handed over when nobody waited any more. Only the first call does anything.
 func (f *front) leave(*hold) {
+	if f.left {
+		return
+	}
+	f.left = true
 	if f.a.engine.lines.leave(f.waiter) {
 		f.given = <-f.waiter.given
 	}

@@ -18,7 +18,9 @@ var (
 	back  = NewVerb("test.back", "redis.call('RPUSH', KEYS[1], 'back ' .. ARGV[1] .. ARGV[2] .. ARGV[3])\nreturn {0}")
 	broke = NewVerb("test.trip", "redis.call('RPUSH', KEYS[1], 'trip ' .. ARGV[1])\nreturn redis.call('HGET', KEYS[1], 'x')")
 
-	groups = NewProgram(add, take, back, broke)
+	count = NewVerb("test.count", "redis.call('RPUSH', KEYS[1], 'take ' .. ARGV[1])\nreturn {1, 7}")
+
+	groups = NewProgram(add, take, back, broke, count)
 )
 
 const diary = "{tag}diary"
@@ -33,6 +35,10 @@ func tripping(name string) Pair {
 	return Pair{Do: op(broke, diary, name), Undo: op(back, diary, name, "", "")}
 }
 
+func counting(name string) Pair {
+	return Pair{Do: op(count, diary, name), Undo: op(back, diary, name, "", "")}
+}
+
 func TestAll(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -42,6 +48,10 @@ func TestAll(t *testing.T) {
 	}{
 		{"all", []Pair{pair("a", "1"), pair("b", "1"), pair("c", "1")},
 			[]string{"take a", "take b", "take c"}, []string{"[1 a] <nil>", "[1 b] <nil>", "[1 c] <nil>"}},
+		{"answers that travel as numbers", []Pair{counting("a"), pair("b", "1"), counting("c")},
+			[]string{"take a", "take b", "take c"}, []string{"[1 7] <nil>", "[1 b] <nil>", "[1 7] <nil>"}},
+		{"and are taken back", []Pair{counting("a"), counting("b"), pair("c", "0")},
+			[]string{"take a", "take b", "take c", "back b", "back a"}, []string{undone, undone, "[0 c] <nil>"}},
 		{"one of one", []Pair{pair("a", "1")}, []string{"take a"}, []string{"[1 a] <nil>"}},
 		{"the first is not possible", []Pair{pair("a", "0"), pair("b", "1"), pair("c", "1")},
 			[]string{"take a"}, []string{"[0 a] <nil>", undone, undone}},
@@ -134,6 +144,7 @@ func TestSharesOfForeignAnswers(t *testing.T) {
 		{Reply: []any{int64(1)}},
 		{Reply: []any{int64(0), "a", "b"}},
 		{Reply: []any{int64(1), []any{int64(1), int64(1)}}}, // failed, and done
+		{Reply: []any{int64(1), int64(1)}},                  // the same
 	} {
 		for i, share := range answer.Shares(2) {
 			if share.Err == nil || errors.Is(share.Err, ErrUndone) || answer.Err != nil && !errors.Is(share.Err, boom) {

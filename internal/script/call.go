@@ -43,7 +43,7 @@ type Answer struct {
 func read(answer any) Answer {
 	switch answer := answer.(type) {
 	case int64:
-		if 0 <= answer && int(answer) < len(done) {
+		if 0 <= answer && answer < int64(len(done)) {
 			return Answer{Reply: done[answer].reply}
 		}
 		return Answer{Reply: []any{int64(1), answer}}

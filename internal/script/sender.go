@@ -2,6 +2,7 @@ package script
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -149,7 +150,7 @@ func (s *Sender) exchange(parcels []parcel) (again []parcel) {
 		err := p.cmd.Err()
 		several := len(p.units) > 1
 		switch {
-		case err == nil:
+		case err == nil, errors.Is(err, redis.Nil): // nothing at all is no answer, but no refusal either
 			s.routed.Store(true)
 			deliver(p.units, p.cmd.Val())
 		case redis.HasErrorPrefix(err, "NOSCRIPT") && !p.text:

@@ -447,13 +447,30 @@ func TestClasses(t *testing.T) {
 	}
 }
 
+// A script that answers nothing has been executed: nobody may take that for a refusal.
+func TestNoAnswerIsNoRefusal(t *testing.T) {
+	mute := NewVerb("test.mute", "redis.call('INCR', KEYS[1])")
+	onEach(t, func(t *testing.T, rdb redis.UniversalClient) {
+		s := NewSender(rdb, NewProgram(add, mute))
+		t.Cleanup(s.Close)
+		for _, ops := range [][]Op{{op(mute, "{tag}n")}, {op(add, "{tag}n", "x"), op(mute, "{tag}n"), op(add, "{tag}n", "x")}} {
+			for i, a := range answers(t, s.Start(ops...)) {
+				if ops[i].Verb == mute && ClassOf(a.Err) != Unknown {
+					t.Errorf("%d of %d: got %v %v of class %d, want Unknown", i+1, len(ops), a.Reply, a.Err, ClassOf(a.Err))
+				}
+			}
+		}
+	})
+}
+
 // Whatever a foreign server replies: an error, not a panic.
 func FuzzAnswer(f *testing.F) {
 	f.Add(int64(1), "x", 2)
+	f.Add(int64(1)<<32, "x", 3)
 	f.Fuzz(func(t *testing.T, n int64, s string, size int) {
 		replies := []any{nil, n, s, []any{}, []any{n}, []any{s, n}, []any{[]any{n}, s}, []any{[]any{s}, nil}, errReply}
 		for _, reply := range replies {
-			units := make([]unit, 2)
+			units := make([]unit, 1+size>>2&1)
 			for i := range units {
 				units[i].answer = &Answer{}
 			}
