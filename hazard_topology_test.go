@@ -46,6 +46,35 @@ func TestHazardReplica(t *testing.T) {
 	z.mustUnlock(held)
 }
 
+// A question ends with what a server said, also if it falls silent in the end.
+func TestHazardReplicaThatFallsSilent(t *testing.T) {
+	t.Parallel()
+	z := newHazard(t)
+	z.redis("REPLICAOF", "127.0.0.1", "1")
+	z.mustRefuse(z.lock)
+	open := make(chan struct{})
+	defer close(open)
+	var asked atomic.Int32
+	z.proxy.Decide(func(cmd faultproxy.Command) faultproxy.Decision {
+		if cmd.Name == "EVALSHA" && asked.Add(1) > 1 {
+			return faultproxy.GateRequest(open)
+		}
+		return faultproxy.Pass
+	})
+	_, err := z.lock.ForceUnlock(z.ctx())
+	z.wantSaid("ForceUnlock", err, "READONLY")
+	if n := asked.Load(); n < 2 {
+		t.Errorf("asked %d times: this shows nothing", n)
+	}
+}
+
+// mustRefuse has the server know the script by now, and refuse it.
+func (z *hazard) mustRefuse(l holdfast.Lock) {
+	z.Helper()
+	_, err := l.TryLock(z.ctx(), 0, 0)
+	z.wantSaid("TryLock", err, "READONLY")
+}
+
 // A master that becomes a replica while it is waited for and held at.
 func TestHazardMasterIsDemoted(t *testing.T) {
 	t.Parallel()

@@ -89,11 +89,19 @@ func (e *Engine) question(ctx context.Context, t *Target, op func(publish string
 
 	publish, err := e.publishCommand(bounded, e.closed)
 	pauses := e.retries()
+	var said error // before the silence, if it ends in one
 	for err == nil {
 		_, answer := e.exchange(bounded, op(publish), e.closed)
 		class := classOf(answer.Err)
 		if class == script.Done {
 			return answer, nil
+		}
+		silent := errors.Is(answer.Err, errSilent) || class == script.Unknown
+		switch {
+		case !silent:
+			said = answer.Err
+		case said != nil:
+			answer.Err = fmt.Errorf("%w; before that: %w", answer.Err, said)
 		}
 		retry := class == script.NotExecuted || class == script.Unknown && again
 		if !retry || !e.pause(bounded, pauses.NextBackOff(), e.closed) {
