@@ -183,7 +183,7 @@ func TestHazardLeasesAtTheirBounds(t *testing.T) {
 	t.Parallel()
 	z := newHazard(t)
 	for _, lease := range []time.Duration{
-		time.Millisecond, 1500 * time.Microsecond, 50*time.Millisecond + 1, time.Hour, locking.MaxDuration,
+		time.Millisecond, 1500 * time.Microsecond, 2*time.Second + 1, time.Hour, locking.MaxDuration,
 	} {
 		start := time.Now()
 		h, err := z.lock.TryLock(z.ctx(), 0, lease)

@@ -62,7 +62,8 @@
 //	now + waiter lease + quotas of Redisson's waiters before it
 //
 // so that what those take off leaves it a waiter lease. A quota is the difference of two
-// neighbours' scores. That is exact between two of Redisson's. Where one of ours, or
+// neighbours' scores. That is exact between two of Redisson's, unless one of ours was between
+// them and has left. Where one of ours, or
 // nobody, stands before Redisson's waiter, the difference shrinks as time passes,
 // so a large one counts as 5 minutes, or as twice what is left if that is more. A small one
 // (below our waiter lease) is taken as it is. What was allowed at first stays allowed until
@@ -72,7 +73,8 @@
 //
 // What follows: a waiter of ours that lives keeps its place behind Redisson's, with long
 // and short quotas; except behind one that had waited for nearly all of a quota longer
-// than our waiter lease when ours came, or for half of one longer than 5 minutes.
+// than our waiter lease when ours came, or for half of one longer than 5 minutes; and behind two
+// between which one of ours has left, if both go before ours is renewed the next time.
 // One of ours that died costs its waiter lease, also if only Redisson's waiters are there
 // to notice; if it died behind a waiter of Redisson with a quota longer than that, up to five
 // minutes more, or as much more as the quota if that is longer, unless another client of

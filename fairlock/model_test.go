@@ -587,12 +587,16 @@ func (w *world) excuses(q queue, now int64, p *party) bool {
 		if entry == p.id || w.parties[j].quota <= p.lease {
 			continue
 		}
-		from := now + max(q.ttl(now), 0)
+		from, theirs := now+max(q.ttl(now), 0), false
 		if i > 0 {
-			from = q.scores[q.line[i-1]]
+			from, theirs = q.scores[q.line[i-1]], ofRedisson(q.line[i-1])
 		}
 		left := q.scores[entry] - from
-		if left <= p.lease || counted(left, p.lease) < w.parties[j].quota {
+		small := counted(left, p.lease) < w.parties[j].quota
+		if theirs { // one of ours that was between them may have left
+			small = left+p.lease < w.parties[j].quota
+		}
+		if left <= p.lease || small {
 			return true
 		}
 	}
