@@ -74,10 +74,7 @@ func byCaller(b *testing.B, rdb *redis.Client) func(context.Context, string) err
 		b.Fatal(err)
 	}
 	send := func(ctx context.Context, op script.Op) error {
-		args := []any{"evalsha", sha, 1, op.Keys[0]}
-		for _, arg := range op.Args {
-			args = append(args, arg)
-		}
+		args := append([]any{"evalsha", sha, 1, op.Keys[0]}, op.Args...)
 		return rdb.Process(ctx, redis.NewCmd(ctx, append(args, op.Verb.Name)...))
 	}
 	return func(ctx context.Context, key string) error {
