@@ -44,9 +44,7 @@ func newParliament(t *testing.T, n int, opts ...holdfast.Option) *parliament {
 		p.direct = append(p.direct, client(t, s.Addr()).RLock("orders"))
 	}
 	p.lock, p.members = first.RedLock(members...), members
-	if err := p.lock.Do(within(t), func(context.Context) error { return nil }); err != nil { // the servers learn the scripts
-		t.Fatal(err)
-	}
+	unlock(t, p.whole()) // all servers learn the scripts
 	empty(t, p.servers...)
 	return p
 }
