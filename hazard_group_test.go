@@ -306,10 +306,10 @@ func TestHazardGroupHolderIsCutOffFromAll(t *testing.T) {
 	onEachGroup(t, func(t *testing.T, name string, group groupOf) {
 		f := newFederation(t, group, holdfast.WithWatchdogTimeout(2*time.Second))
 		h := f.mustLock(f.lock)
+		w := f.waits(f.ctx(), f.other)
 		for _, proxy := range f.proxies {
 			proxy.BlackHole(true)
 		}
-		w := f.waits(f.ctx(), f.other)
 		f.waitFor(2*time.Second, "Done", h.Done())
 		f.want("Err", h.Err(), holdfast.ErrLost)
 		f.waitFor(3*time.Second, "the next one", w.done)

@@ -2,25 +2,26 @@
 -- KEYS[1]  name                hash: owner -> hold count
 -- KEYS[2]  queue               list: waiting owners, the next one first
 -- KEYS[3]  timeout             sorted set: waiting owner -> until when it keeps its place, ms since 1970
--- ARGV[1]  lease, ms           ARGV[2]  owner
--- ARGV[3]  waiter lease, ms: how long a place is kept without being renewed; 0: take no place
--- ARGV[4]  when the place was renewed last, as "now" was told then; 0: never
--- ARGV[5]  1: only renew the place, the lock is not wanted now; else 0
--- ARGV[6]  1: entries of Redisson may stand before the owner; 0: none can, unless it enters now
--- ARGV[7]  PUBLISH or SPUBLISH ARGV[8]  channel of a waiter, but for the owner at its end
+-- ARGV[1]  owner
+-- ARGV[2]  PUBLISH or SPUBLISH ARGV[3]  channel of a waiter, but for the owner at its end
+-- ARGV[4]  lease, ms
+-- ARGV[5]  waiter lease, ms: how long a place is kept without being renewed; 0: take no place
+-- ARGV[6]  when the place was renewed last, as "now" was told then; 0: never
+-- ARGV[7]  1: only renew the place, the lock is not wanted now; else 0
+-- ARGV[8]  1: entries of Redisson may stand before the owner; 0: none can, unless it enters now
 -- returns  {code, value, now us, position, length, mixed, entered}
 --          code 1: acquired, value: hold count. 0: value: ms after which to ask again, if no message comes. -1: no place to renew.
---          position: 1 is the next one, 0 has no place. mixed: what to send as ARGV[6] next time. entered: 1 if this call decided the order
-local name, queue, timeout, owner = KEYS[1], KEYS[2], KEYS[3], ARGV[2]
-for i = 1, 3, 2 do
-  if not string.match(ARGV[i], '^[1-9]%d*$') and (i == 1 or ARGV[i] ~= '0') or #ARGV[i] > 12 then
+--          position: 1 is the next one, 0 has no place. mixed: what to send as ARGV[8] next time. entered: 1 if this call decided the order
+local name, queue, timeout, owner = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
+for i = 4, 5 do
+  if not string.match(ARGV[i], '^[1-9]%d*$') and (i == 4 or ARGV[i] ~= '0') or #ARGV[i] > 12 then
     return redis.error_reply('ERR lease must be a whole number of milliseconds of at most 12 digits, got ' .. ARGV[i])
   end
 end
-if not string.match(ARGV[4], '^%d+$') or #ARGV[4] > 16 then
-  return redis.error_reply('ERR time must be a whole number of microseconds of at most 16 digits, got ' .. ARGV[4])
+if not string.match(ARGV[6], '^%d+$') or #ARGV[6] > 16 then
+  return redis.error_reply('ERR time must be a whole number of microseconds of at most 16 digits, got ' .. ARGV[6])
 end
-local lease, place, renew = tonumber(ARGV[1]), tonumber(ARGV[3]), ARGV[5] == '1'
+local lease, place, renew = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[7] == '1'
 local time = redis.call('TIME')
 local us = time[1] * 1000000 + time[2]
 local now = math.floor(us / 1000)
@@ -57,7 +58,7 @@ local function drop()
     redis.call('ZREM', timeout, entry)
   end
   -- It is the first one now. Without the message its timer tells it.
-  if not held and #dead > 0 and head and head ~= owner then redis.pcall(ARGV[7], ARGV[8] .. head, '0') end
+  if not held and #dead > 0 and head and head ~= owner then redis.pcall(ARGV[2], ARGV[3] .. head, '0') end
   length = length - #dead
 end
 
@@ -112,7 +113,7 @@ position = position - #dead + 1
 -- 5 minutes, what its lock() has, or twice if more than that is left. Who of ours came
 -- before us may have seen more of it.
 local mixed, allowed = 0, 0
-if ARGV[6] == '1' or entered == 1 then
+if ARGV[8] == '1' or entered == 1 then
   local before, theirs = now + math.max(ttl, 0), false
   local entries = position > 1 and redis.call('LRANGE', queue, 0, position - 2) or {}
   for i, entry in ipairs(entries) do
@@ -131,15 +132,15 @@ if ARGV[6] == '1' or entered == 1 then
   end
 end
 local till = now + place + allowed
-if mixed == 1 and kept and tonumber(ARGV[4]) > 0 then
+if mixed == 1 and kept and tonumber(ARGV[6]) > 0 then
   -- What was allowed when it entered, less what was taken off since.
-  till = math.max(till, kept + math.floor((us - ARGV[4]) / 1000))
+  till = math.max(till, kept + math.floor((us - ARGV[6]) / 1000))
 end
 keep(owner, till)
 
 -- What those of ours that died have been allowed for is cut to a place's lease once
 -- no waiter of Redisson is before them any more.
-if ARGV[6] == '1' or entered == 1 then
+if ARGV[8] == '1' or entered == 1 then
   local most = now + math.max(place, 15000)
   local highest = redis.call('ZREVRANGE', timeout, 0, 0)[1]
   if score(highest) > most then

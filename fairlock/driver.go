@@ -37,8 +37,10 @@ func (driver) Channel(key, owner string) string { return prefix(key) + owner }
 // Stand takes a free lock if nobody stands before the owner; otherwise it takes a
 // place in the queue, renews it, or neither, as p says.
 func (driver) Stand(key, owner string, lease time.Duration, p engine.Place, publish string) script.Op {
-	return op(acquire, key, engine.Milliseconds(lease), owner, engine.Milliseconds(p.Lease), p.Since,
-		flag(p.Renew), flag(p.Mixed), publish, prefix(key))
+	o := op(acquire, key, owner, publish, prefix(key), engine.Milliseconds(lease), engine.Milliseconds(p.Lease), p.Since,
+		flag(p.Renew), flag(p.Mixed))
+	o.Undo = release // whose arguments are the first three
+	return o
 }
 
 // Release lowers the owner's hold count. At 0 it frees the lock, or leaves the queue, and

@@ -45,6 +45,7 @@ func renews(owner string) script.Op {
 }
 func tries(owner string) script.Op { return stand(owner, engine.Place{}) }
 func frees(owner string) script.Op { return driver{}.Release(key, owner, 0, tell) }
+func back(o script.Op) script.Op   { return script.Op{Verb: o.Undo, Keys: o.Keys, Args: o.Args} }
 func forces() script.Op            { return driver{}.Force(key, tell) }
 
 func waitsFor(owner string, lease time.Duration) script.Op {
@@ -233,6 +234,20 @@ func TestScripts(t *testing.T) {
 			{places(a, 9, b, 9), "", "a=1/30 | a:9 b:9", ""}, // granted, and a copy that came late
 			{frees(a), "1 0", "| b:9", "b"},
 		},
+		"taken back in its own call, an acquire is a release": {
+			{waits(a), "1 1 0 0 0 1", "a=1/30 |", ""},
+			{waits(b), "0 30000 1 1 0 1", "a=1/30 | b:15", ""},
+			{frees(a), "1 0", "| b:15", "b"},
+			{waits(b), "1 1 0 0 0 0", "b=1/30 |", ""},
+			{places(c, 9), "", "b=1/30 | c:9", ""},
+			{back(waits(b)), "1 0", "| c:9", "c"},
+		},
+		"and a re-entry is one that tells nobody": {
+			{waits(a), "1 1 0 0 0 1", "a=1/30 |", ""},
+			{places(b, 9), "", "a=1/30 | b:9", ""},
+			{driver{}.Acquire(key, a, 30*second, 1), "1 2", "a=2/30 | b:9", ""},
+			{back(driver{}.Acquire(key, a, 30*second, 1)), "1 0", "a=1/30 | b:9", ""},
+		},
 		"a force-unlock keeps the queue and tells the first one": {
 			{forces(), "0 0", "|", ""},
 			{waits(a), "1 1 0 0 0 1", "a=1/30 |", ""},
@@ -270,19 +285,19 @@ func TestScripts(t *testing.T) {
 		},
 		"nonsense is refused before the first write": {
 			{places(b, -1), "", "| b:-1", ""},
-			{acquires("0", a, "0", "0", "0", "1"), "ERR lease", "| b:-1", ""},
-			{acquires("-5", a, "0", "0", "0", "1"), "ERR lease", "| b:-1", ""},
-			{acquires("0.5", a, "0", "0", "0", "1"), "ERR lease", "| b:-1", ""},
-			{acquires("1e3", a, "0", "0", "0", "1"), "ERR lease", "| b:-1", ""},
-			{acquires("", a, "0", "0", "0", "1"), "ERR lease", "| b:-1", ""},
-			{acquires("9223372036854775807", a, "0", "0", "0", "1"), "ERR lease", "| b:-1", ""},
-			{acquires("1000", a, "-1", "0", "0", "1"), "ERR lease", "| b:-1", ""},
-			{acquires("1000", a, "", "0", "0", "1"), "ERR lease", "| b:-1", ""},
-			{acquires("1000", a, "1.5", "0", "0", "1"), "ERR lease", "| b:-1", ""},
-			{acquires("1000", a, "9223372036854775807", "0", "0", "1"), "ERR lease", "| b:-1", ""},
-			{acquires("1000", a, "1000", "x", "0", "1"), "ERR time", "| b:-1", ""},
-			{acquires("1000", a, "1000", "", "0", "1"), "ERR time", "| b:-1", ""},
-			{acquires("1000", a, "1000", "-1", "0", "1"), "ERR time", "| b:-1", ""},
+			{acquires("0", "0", "0", "0", "1"), "ERR lease", "| b:-1", ""},
+			{acquires("-5", "0", "0", "0", "1"), "ERR lease", "| b:-1", ""},
+			{acquires("0.5", "0", "0", "0", "1"), "ERR lease", "| b:-1", ""},
+			{acquires("1e3", "0", "0", "0", "1"), "ERR lease", "| b:-1", ""},
+			{acquires("", "0", "0", "0", "1"), "ERR lease", "| b:-1", ""},
+			{acquires("9223372036854775807", "0", "0", "0", "1"), "ERR lease", "| b:-1", ""},
+			{acquires("1000", "-1", "0", "0", "1"), "ERR lease", "| b:-1", ""},
+			{acquires("1000", "", "0", "0", "1"), "ERR lease", "| b:-1", ""},
+			{acquires("1000", "1.5", "0", "0", "1"), "ERR lease", "| b:-1", ""},
+			{acquires("1000", "9223372036854775807", "0", "0", "1"), "ERR lease", "| b:-1", ""},
+			{acquires("1000", "1000", "x", "0", "1"), "ERR time", "| b:-1", ""},
+			{acquires("1000", "1000", "", "0", "1"), "ERR time", "| b:-1", ""},
+			{acquires("1000", "1000", "-1", "0", "1"), "ERR time", "| b:-1", ""},
 			{does("HSET", key, a, "no number"), "", "a=no number/0 | b:-1", ""},
 			{waits(a), "ERR hash value", "a=no number/0 | b:-1", ""},
 		},
@@ -352,8 +367,10 @@ func TestScripts(t *testing.T) {
 	}
 }
 
-// acquires is the script with arguments that no driver gives it.
-func acquires(args ...any) script.Op { return op(acquire, key, append(args, tell, prefix(key))...) }
+// acquires is the script for a with arguments that no driver gives it.
+func acquires(args ...any) script.Op {
+	return op(acquire, key, append([]any{a, tell, prefix(key)}, args...)...)
+}
 
 // renewsSince renews a place that was renewed so many seconds ago.
 func renewsSince(owner string, ago int) func(raw) script.Op {

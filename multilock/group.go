@@ -54,8 +54,7 @@ func (g *group) Do(ctx context.Context, fn func(context.Context) error, opts ...
 	return engine.During(ctx, h, fn)
 }
 
-// open begins a call: a bid for each member, a context that ends with ctx, with the wait,
-// and with each of the clients. Call done after all that uses the bids: it ends them.
+// open begins a call: a bid for each member, and the context that bounds their waiting. Call done after all that uses the bids: it ends them.
 func (g *group) open(ctx context.Context, members []*engine.Lock, opts []locking.AcquireOption) (ask locking.Acquire, bids []*engine.Bid, wait context.Context, done func(), err error) {
 	if g.err != nil {
 		return ask, nil, nil, nil, g.err
@@ -66,29 +65,15 @@ func (g *group) open(ctx context.Context, members []*engine.Lock, opts []locking
 	if ctx == nil {
 		return ask, nil, nil, nil, errors.New("holdfast: ctx is nil")
 	}
-	unbound := context.CancelFunc(func() {})
-	wait = ctx
-	if ask.Bounded && ask.Wait > 0 {
-		wait, unbound = context.WithTimeout(wait, ask.Wait)
-	}
-	wait, cancel := context.WithCancelCause(wait)
-	closed := func() { cancel(locking.ErrClosed) }
+	wait, unbound := untilOneCloses(ctx, ask, members)
 	bids = make([]*engine.Bid, 0, len(members))
-	stops := make([]func() bool, 0, len(members)) // one a client
 	done = func() {
 		for _, b := range slices.Backward(bids) {
 			b.End()
 		}
-		for _, stop := range stops {
-			stop()
-		}
-		cancel(nil)
 		unbound()
 	}
-	for i, m := range members {
-		if !slices.ContainsFunc(members[:i], m.OneClient) {
-			stops = append(stops, m.OnClose(closed))
-		}
+	for _, m := range members {
 		b, err := m.NewBid(ctx, wait, ask)
 		if err != nil {
 			done()
@@ -97,6 +82,33 @@ func (g *group) open(ctx context.Context, members []*engine.Lock, opts []locking
 		bids = append(bids, b)
 	}
 	return ask, bids, wait, done, nil
+}
+
+// untilOneCloses is a context that ends with ctx, with the wait, and, if the members are of several clients, with
+// each of these: a bid looks after its own client alone.
+func untilOneCloses(ctx context.Context, ask locking.Acquire, members []*engine.Lock) (wait context.Context, end func()) {
+	wait, unbound := ctx, context.CancelFunc(func() {})
+	if ask.Bounded && ask.Wait > 0 {
+		wait, unbound = context.WithTimeout(wait, ask.Wait)
+	}
+	if !slices.ContainsFunc(members, func(m *engine.Lock) bool { return !m.OneClient(members[0]) }) {
+		return wait, unbound
+	}
+	wait, cancel := context.WithCancelCause(wait)
+	closed := func() { cancel(locking.ErrClosed) }
+	var stops []func() bool
+	for i, m := range members {
+		if !slices.ContainsFunc(members[:i], m.OneClient) {
+			stops = append(stops, m.OnClose(closed))
+		}
+	}
+	return wait, func() {
+		for _, stop := range stops {
+			stop()
+		}
+		cancel(nil)
+		unbound()
+	}
 }
 
 // trace begins the span of an acquisition; the function ends it.

@@ -21,8 +21,8 @@ type hold struct {
 	need  int
 
 	mu       sync.Mutex
-	members  []engine.Held              // those that live; a quorum lock's come and go
-	latest   []engine.Held              // of each member the latest one there was
+	members  []engine.Held              // those that live; a quorum lock's come and go. What is in it stays: it may be read without the mutex
+	latest   []engine.Held              // of each member the latest one there was; the same
 	coming   []engine.Carrier           // owners of those that are on their way
 	closed   []engine.Held              // those whose client was closed: Unlock still releases them
 	debts    map[*engine.Lock]time.Time // a quorum lock's that are no members, but may be in Redis until then at most
@@ -42,7 +42,7 @@ type hold struct {
 
 var _ locking.Hold = (*hold)(nil)
 
-// newHold makes a hold of members that were just acquired; a quorum lock's with the longest lease of them.
+// newHold makes a hold of members that were just acquired, whose slice is its own then; a quorum lock's with the longest lease of them.
 func newHold(g *group, members []engine.Held, need int, lease time.Duration) *hold {
 	h := &hold{group: g, need: need, lease: lease, owner: members[0].Owner()}
 	counts := make([]int, len(members))
@@ -50,8 +50,8 @@ func newHold(g *group, members []engine.Held, need int, lease time.Duration) *ho
 		counts[i] = m.Count()
 	}
 	h.count = reached(counts, need)
-	h.members = append(h.members, members...)
-	h.latest = append(h.latest, members...)
+	h.members = slices.Clip(members)
+	h.latest = h.members
 	for _, m := range members {
 		m.OnEnd(func(cause error) { h.memberEnded(m, cause) })
 	}
@@ -137,7 +137,7 @@ func (h *hold) look() {
 func (h *hold) living() []engine.Held {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return append([]engine.Held(nil), h.members...)
+	return h.members
 }
 
 // Err is nil while enough members are held.
@@ -195,7 +195,7 @@ func (h *hold) extend(ctx context.Context, lease time.Duration) error {
 	if until := time.Now().Add(lease); until.After(h.extended) {
 		h.extended = until
 	}
-	members := slices.Clone(h.members) // those that join after this see until when
+	members := h.members // those that join after this see until when
 	h.mu.Unlock()
 	errs := make(chan error, len(members))
 	for _, m := range members {
@@ -259,13 +259,13 @@ func (h *hold) Unlock(ctx context.Context) error {
 
 func (h *hold) unlock(ctx context.Context, lost error) error {
 	h.mu.Lock()
-	living, closed, owed := slices.Clone(h.members), slices.Clone(h.closed), h.owed()
+	members, closed, owed := h.members, h.closed, h.owed()
 	h.mu.Unlock()
 	if errors.Is(lost, locking.ErrLost) {
 		unlockAll(ctx, closed, len(closed), len(closed)) // the others were released when the hold ended
 		return lost
 	}
-	members := slices.Concat(living, closed)
+	members = append(slices.Clip(members), closed...)
 	free := len(h.group.parts) - len(members) - owed // the hold has nothing of these
 	errs := unlockAll(ctx, members, h.need-free, h.need)
 	released, losses := 0, 0

@@ -125,7 +125,7 @@ func (h *hold) join(l *engine.Lock, m engine.Held) bool {
 	ok := h.life.Err == nil && !h.leaving && !slices.ContainsFunc(h.members, l.Owns)
 	if ok {
 		h.members = append(h.members, m)
-		h.latest = append(slices.DeleteFunc(h.latest, l.Owns), m)
+		h.latest = append(slices.DeleteFunc(slices.Clone(h.latest), l.Owns), m)
 		delete(h.debts, l)
 	}
 	lease := time.Until(h.extended)

@@ -81,9 +81,17 @@ func hasClosed(m engine.Held) bool {
 	return len(h.closed) > 0
 }
 
+func isGroup(m engine.Held) bool {
+	_, is := m.(*hold)
+	return is
+}
+
 // unlockAll releases members, each group by itself and the others together, see engine.UnlockAll. Where there are
 // groups, all have to be released.
 func unlockAll(ctx context.Context, members []engine.Held, least, enough int) []error {
+	if !slices.ContainsFunc(members, isGroup) {
+		return engine.UnlockAll(ctx, members, least, enough)
+	}
 	var singles []engine.Held
 	groups := map[int]chan error{}
 	for i, m := range members {
@@ -96,13 +104,7 @@ func unlockAll(ctx context.Context, members []engine.Held, least, enough int) []
 		groups[i] = done
 		go func() { done <- group.Unlock(ctx) }() // ends within Unlock's limit
 	}
-	if len(groups) > 0 {
-		least, enough = len(singles), len(singles)
-	}
-	left := engine.UnlockAll(ctx, singles, least, enough)
-	if len(groups) == 0 {
-		return left
-	}
+	left := engine.UnlockAll(ctx, singles, len(singles), len(singles))
 	errs := make([]error, len(members))
 	for i := range members {
 		if done := groups[i]; done != nil {

@@ -16,6 +16,8 @@ var (
 	renewSource string
 	//go:embed release.lua
 	releaseSource string
+	//go:embed undo.lua
+	undoSource string
 	//go:embed force.lua
 	forceSource string
 	//go:embed inspect.lua
@@ -24,12 +26,13 @@ var (
 	acquire = script.NewVerb("rlock.acquire", acquireSource)
 	renew   = script.NewVerb("rlock.renew", renewSource)
 	release = script.NewVerb("rlock.release", releaseSource)
+	undo    = script.NewVerb("rlock.undo", undoSource)
 	force   = script.NewVerb("rlock.force", forceSource)
 	inspect = script.NewVerb("rlock.inspect", inspectSource)
 )
 
 // Verbs are the scripts of this kind.
-func Verbs() []*script.Verb { return []*script.Verb{acquire, renew, release, force, inspect} }
+func Verbs() []*script.Verb { return []*script.Verb{acquire, renew, release, undo, force, inspect} }
 
 // Driver tells the engine how a plain lock is acquired, renewed and released. A fair
 // lock is one with a queue before it.
@@ -46,7 +49,9 @@ func (Driver) Channel(key, _ string) string { return keys.Channel(key) }
 // Acquire takes a free lock, or counts one more hold for the owner that has it:
 // before is the count that it has reached, so executing it twice changes nothing.
 func (Driver) Acquire(key, owner string, lease time.Duration, before int) script.Op {
-	return op(acquire, key, engine.Milliseconds(lease), owner, before)
+	o := op(acquire, key, engine.Milliseconds(lease), owner, before)
+	o.Undo = undo
+	return o
 }
 
 // Renew makes the lease at least that long from now, if the owner still has the lock.

@@ -33,6 +33,9 @@ type step struct {
 	ttl    time.Duration
 }
 
+// back takes an acquire back.
+func back(o script.Op) script.Op { return script.Op{Verb: o.Undo, Keys: o.Keys, Args: o.Args} }
+
 // TestScripts is the table of scripts: run on miniredis and on a real server alike.
 func TestScripts(t *testing.T) {
 	d := Driver{}
@@ -81,6 +84,14 @@ func TestScripts(t *testing.T) {
 			{d.Acquire(key, me, 30*second, 6), "1 7", me + "=7", 30 * second},
 			{d.Release(key, me, 0, "PUBLISH"), "1 0", "-", 0},
 			{d.Release(key, me, 0, "PUBLISH"), "-1 0", "-", 0},
+		},
+		"taken back in its own call, an acquire leaves what was there before, but for the longer lease": {
+			{d.Acquire(key, me, 30*second, 0), "1 1", me + "=1", 30 * second},
+			{back(d.Acquire(key, me, 30*second, 0)), "1 0", "-", 0},
+			{d.Acquire(key, me, 30*second, 0), "1 1", me + "=1", 30 * second},
+			{d.Acquire(key, me, 30*second, 1), "1 2", me + "=2", 30 * second},
+			{d.Acquire(key, me, 90*second, 2), "1 3", me + "=3", 90 * second},
+			{back(d.Acquire(key, me, 90*second, 2)), "1 0", me + "=2", 90 * second},
 		},
 		"release by another owner changes nothing": {
 			{d.Acquire(key, you, 30*second, 0), "1 1", you + "=1", 30 * second},

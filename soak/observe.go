@@ -190,17 +190,16 @@ func expand(nth int, verb string, keys, args []string) (ops []event) {
 		e.nth = nth
 		return []event{e}
 	}
-	for share := 1; len(args) >= 5; share++ {
+	for share := 1; len(args) >= 4; share++ {
 		nkeys, err1 := strconv.Atoi(args[2])
 		ndo, err2 := strconv.Atoi(args[3])
-		nundo, err3 := strconv.Atoi(args[4])
-		if err1 != nil || err2 != nil || err3 != nil || nkeys > len(keys) || 5+ndo+nundo > len(args) {
+		if err1 != nil || err2 != nil || nkeys > len(keys) || 4+ndo > len(args) {
 			return ops
 		}
-		e := operation(args[0], keys[:nkeys], args[5:5+ndo])
+		e := operation(args[0], keys[:nkeys], args[4:4+ndo])
 		e.nth, e.share = nth, share
 		ops = append(ops, e)
-		keys, args = keys[nkeys:], args[5+ndo+nundo:]
+		keys, args = keys[nkeys:], args[4+ndo:]
 	}
 	return ops
 }
@@ -216,7 +215,7 @@ func operation(verb string, keys, args []string) event {
 	case verb == "rlock.release" && len(args) == 4:
 		e.Lock, e.Owner, e.Count = keys[0], args[0], int(number(1))
 	case verb == "fairlock.acquire" && len(args) == 8:
-		e.Lock, e.Lease, e.Owner = keys[0], number(0)*ms, args[1]
+		e.Lock, e.Lease, e.Owner = keys[0], number(3)*ms, args[0]
 	case verb == "fairlock.release" && len(args) == 3:
 		e.Lock, e.Owner = keys[0], args[0]
 	case verb == "rlock.force":

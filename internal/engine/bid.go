@@ -149,11 +149,12 @@ func Ask(bids []*Bid) (busy *Bid, err error) {
 	defer giveAll(bids)
 	op := bids[0].do()
 	if len(bids) > 1 {
-		pairs := make([]script.Pair, len(bids))
-		for i, b := range bids {
-			pairs[i] = script.Pair{Do: b.do(), Undo: b.back()}
+		ops := make([]script.Op, len(bids))
+		ops[0] = op
+		for i, b := range bids[1:] {
+			ops[i+1] = b.do()
 		}
-		op = script.All(pairs)
+		op = script.All(ops)
 	}
 	call, answer := a.engine.exchange(a.wait, op, a.engine.closed)
 	answers := []script.Answer{answer}
@@ -349,20 +350,6 @@ func (b *Bid) do() script.Op {
 		return t.Driver.Acquire(t.Key, o.id, b.a.lease, b.holds)
 	}
 	return b.asker.op()
-}
-
-// back takes the acquire back within its own script, so that nobody has seen it: only a
-// queue's next one has to be told, who may have been the bid itself.
-func (b *Bid) back() script.Op {
-	t := b.a.target
-	if o := b.owner; o != nil {
-		return t.Driver.Release(t.Key, o.id, b.holds, "")
-	}
-	publish := ""
-	if b.a.inQueue() != nil {
-		publish, _ = b.a.engine.publish.known()
-	}
-	return t.Driver.Release(t.Key, b.asker.bidder().id, 0, publish)
 }
 
 // heard takes the bid's share of the answer: taken by somebody else, or an error.

@@ -23,7 +23,7 @@ type Driver interface {
 	// Channel names the channel on which this owner is told of a release while it waits.
 	Channel(key, owner string) string
 
-	Acquire(key, owner string, lease time.Duration, before int) script.Op
+	Acquire(key, owner string, lease time.Duration, before int) script.Op // with an Undo that tells nobody
 	Renew(key, owner string, lease time.Duration) script.Op
 	Release(key, owner string, after int, publish string) script.Op
 	Force(key, publish string) script.Op
@@ -38,7 +38,7 @@ type Queue interface {
 	// the queue. The answer is {1, count, ...} acquired, {0, ms, ...} wait for a message
 	// but at most that long, {-1, 0, ...} no place to renew; followed by the server's time
 	// in us, position and length of the queue, Mixed for the next time, and 1 if
-	// this call decided the order.
+	// this call decided the order. Its Undo tells the next one, who may have been the owner itself.
 	Stand(key, owner string, lease time.Duration, p Place, publish string) script.Op
 	// Probes are commands, one for each that the queue's scripts use and a plain lock's do not:
 	// Redis names the one that is forbidden, where it tells a script only that one is. They may

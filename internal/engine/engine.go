@@ -232,29 +232,24 @@ func soFar(call *script.Call) script.Answer {
 	return script.Answer{Err: errSilent}
 }
 
-// await waits for an answer, or for the end of the patience with it. Only the last
-// stretch has a timer of its own.
+// await waits for an answer, or for the end of the patience with it.
 func (e *Engine) await(ctx context.Context, call *script.Call, stop <-chan struct{}) {
-	start := time.Now()
-	for left := attemptLimit; left > tick; left = attemptLimit - time.Since(start) {
-		select {
-		case <-call.Done():
-			return
-		case <-ctx.Done():
-			return
-		case <-stop:
-			return
-		case <-e.clock.tick():
-		}
+	for limit := time.Now().Add(attemptLimit); !e.awaited(ctx, call, stop, limit); {
 	}
-	last := time.NewTimer(attemptLimit - time.Since(start))
-	defer last.Stop()
+}
+
+// awaited waits for it, or until it is time to look whether the limit has passed.
+func (e *Engine) awaited(ctx context.Context, call *script.Call, stop <-chan struct{}, limit time.Time) bool {
+	look, off := e.clock.towards(limit)
+	defer off()
 	select {
 	case <-call.Done():
 	case <-ctx.Done():
 	case <-stop:
-	case <-last.C:
+	case <-look:
+		return !time.Now().Before(limit)
 	}
+	return true
 }
 
 // notSent marks the error of an operation that was withdrawn before it was sent.

@@ -85,6 +85,18 @@ type clock struct {
 
 const tick = 250 * time.Millisecond
 
+// towards returns a channel that is closed when it is time to look whether a limit has passed: within a tick, and only for
+// the last stretch by a timer of its own, which off stops.
+func (c *clock) towards(limit time.Time) (look <-chan struct{}, off func()) {
+	left := time.Until(limit)
+	if left > tick {
+		return c.tick(), func() {}
+	}
+	passed := make(chan struct{})
+	timer := time.AfterFunc(left, func() { close(passed) })
+	return passed, func() { timer.Stop() }
+}
+
 // tick returns a channel that is closed within a tick from now.
 func (c *clock) tick() <-chan struct{} {
 	c.mu.Lock()

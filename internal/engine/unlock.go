@@ -35,8 +35,8 @@ type leaving struct {
 func UnlockAll(ctx context.Context, members []Held, least, enough int) []error {
 	x := leaveAll(patience{ctx: context.WithoutCancel(ctx), until: time.Now().Add(unlockLimit)}, members, least, enough)
 	errs := make([]error, len(members))
-	for i, l := range x.leavers {
-		if l.err != nil {
+	for i := range x.leavers {
+		if l := &x.leavers[i]; l.err != nil {
 			errs[i] = fmt.Errorf("unlock %q: %w", l.h.Name(), l.err)
 		}
 	}
@@ -47,14 +47,12 @@ func UnlockAll(ctx context.Context, members []Held, least, enough int) []error {
 func leaveAll(p patience, members []Held, least, enough int) *exit {
 	x := &exit{
 		p: p, patient: least >= len(members), least: least, enough: enough,
-		leavers: make([]*leaving, len(members)),
+		leavers: make([]leaving, len(members)),
 		news:    news{wake: make(chan struct{}, 1), reports: make([]report, 0, len(members))},
 	}
-	all := make([]leaving, len(members))
 	for i, m := range members {
 		h := m.(*hold)
-		all[i] = leaving{h: h, inside: h.owner.state() == nil}
-		x.leavers[i] = &all[i]
+		x.leavers[i] = leaving{h: h, inside: h.owner.state() == nil}
 	}
 	x.start()
 	x.wait()
@@ -69,7 +67,7 @@ type exit struct {
 	patient bool // what is not answered is sent again
 	least   int  // so many have to be released
 	enough  int  // for more than so many it does not wait at all
-	leavers []*leaving
+	leavers []leaving
 	news    news
 
 	settled, released int
@@ -116,7 +114,8 @@ const (
 // start sends those that can go at once.
 func (x *exit) start() {
 	ready := make([]*leaving, 0, len(x.leavers))
-	for _, l := range x.leavers {
+	for i := range x.leavers {
+		l := &x.leavers[i]
 		o := l.h.owner
 		if l.turn = o.tryTake() == nil; !l.turn {
 			ctx := x.within()
@@ -192,12 +191,12 @@ func (x *exit) tell(r report) {
 	}
 }
 
-// goTogether splits off those that can go in one call with the first. It asks for each one's server
+// goTogether splits off those that can go in one call with the first; ready is used up. It asks for each one's server
 // once: a cluster's slots may move between two questions.
 func goTogether(ready []*leaving, server func(*owner) string) (batch, rest []*leaving) {
 	first := ready[0].h.owner
 	place := server(first)
-	batch = append(batch, ready[0])
+	batch = ready[:1]
 	for _, l := range ready[1:] {
 		if o := l.h.owner; o.engine == first.engine && server(o) == place {
 			batch = append(batch, l)
@@ -213,23 +212,29 @@ func (o *owner) server() string { return o.engine.sender.Server(o.target.Key) }
 
 // wait waits until enough are released, nothing is expected any more, or the limit.
 func (x *exit) wait() {
-	timer := time.NewTimer(min(time.Until(x.p.until), aMoment))
-	defer timer.Stop()
-	brief := false // the moment is over
-	for x.released < x.enough && x.settled < len(x.leavers) && !(brief && x.released >= x.least) {
+	moment := time.Now().Add(aMoment)
+	for {
+		now := time.Now()
+		brief := !now.Before(moment)
+		if brief {
+			x.hearAll() // also those for whom nobody was woken
+		}
+		settled := x.released >= x.enough || x.settled == len(x.leavers) || brief && x.released >= x.least
+		if settled || !now.Before(x.p.until) || x.p.ctx.Err() != nil {
+			return
+		}
+		limit := x.p.until
+		if !brief && moment.Before(limit) {
+			limit = moment
+		}
+		look, off := x.leavers[0].h.owner.engine.clock.towards(limit)
 		select {
 		case <-x.news.wake:
 			x.hearAll()
-		case <-timer.C:
-			if brief {
-				return
-			}
-			brief = true
-			timer.Reset(time.Until(x.p.until))
-			x.hearAll() // also those for whom nobody was woken
+		case <-look:
 		case <-x.p.ctx.Done():
-			return
 		}
+		off()
 	}
 }
 
@@ -248,7 +253,8 @@ func (x *exit) end() {
 			x.hear(r)
 		}
 	}
-	for _, l := range x.leavers {
+	for i := range x.leavers {
+		l := &x.leavers[i]
 		switch {
 		case l.settled:
 		case l.call == nil:

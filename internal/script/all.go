@@ -7,20 +7,16 @@ import (
 	"github.com/holdfast-go/holdfast/internal/keys"
 )
 
-// A Pair is an operation of an All, and the one that takes it back. Both have the keys
-// of the first.
-type Pair struct{ Do, Undo Op }
-
 // all is the verb of dispatch.lua's own.
 var all = NewVerb("all", "")
 
 // All makes one operation of several, all or nothing: they run in their order until one
 // does not answer {1, ...}; then those before it are taken back in reverse, within the
-// same script. All keys must be in one slot. Shares reads the answer.
-func All(pairs []Pair) Op {
-	op := Op{Verb: all, Keys: make([]string, 0, len(pairs)), pairs: pairs}
-	for i := range pairs {
-		op.Keys = append(op.Keys, pairs[i].Do.Keys...)
+// same script. Each must have an Undo, and all keys must be in one slot. Shares reads the answer.
+func All(ops []Op) Op {
+	op := Op{Verb: all, Keys: make([]string, 0, len(ops)), ops: ops}
+	for i := range ops {
+		op.Keys = append(op.Keys, ops[i].Keys...)
 	}
 	return op
 }
@@ -46,8 +42,8 @@ func crossed(op *Op, err error) error {
 // slots are those of the operations of an All, each by its first key.
 func slots(op *Op) map[int]bool {
 	found := map[int]bool{}
-	for i := range op.pairs {
-		found[keys.Slot(op.pairs[i].Do.Keys[0])] = true
+	for i := range op.ops {
+		found[keys.Slot(op.ops[i].Keys[0])] = true
 	}
 	return found
 }

@@ -15,7 +15,7 @@ import (
 // The verbs of these tests write what they do to a list, so that the order shows.
 var (
 	take  = NewVerb("test.take", "redis.call('RPUSH', KEYS[1], 'take ' .. ARGV[1])\nreturn {tonumber(ARGV[2]), ARGV[1]}")
-	back  = NewVerb("test.back", "redis.call('RPUSH', KEYS[1], 'back ' .. ARGV[1] .. ARGV[2] .. ARGV[3])\nreturn {0}")
+	back  = NewVerb("test.back", "redis.call('RPUSH', KEYS[1], 'back ' .. ARGV[1])\nreturn {0}")
 	broke = NewVerb("test.trip", "redis.call('RPUSH', KEYS[1], 'trip ' .. ARGV[1])\nreturn redis.call('HGET', KEYS[1], 'x')")
 
 	count = NewVerb("test.count", "redis.call('RPUSH', KEYS[1], 'take ' .. ARGV[1])\nreturn {1, 7}")
@@ -25,41 +25,44 @@ var (
 
 const diary = "{tag}diary"
 
-// pair takes what is called name, or not: answer is 1 if it does. Both have arguments of
-// different numbers, or one that reads the other's would not show.
-func pair(name, answer string) Pair {
-	return Pair{Do: op(take, diary, name, answer), Undo: op(back, diary, name, "", "")}
+// taking takes what is called name, or not: answer is 1 if it does.
+func taking(key, name, answer string) Op {
+	o := op(take, key, name, answer)
+	o.Undo = back
+	return o
 }
 
-func tripping(name string) Pair {
-	return Pair{Do: op(broke, diary, name), Undo: op(back, diary, name, "", "")}
+func takes(name, answer string) Op { return taking(diary, name, answer) }
+
+func tripping(name string) Op {
+	return Op{Verb: broke, Undo: back, Keys: []string{diary}, Args: []any{name}}
 }
 
-func counting(name string) Pair {
-	return Pair{Do: op(count, diary, name), Undo: op(back, diary, name, "", "")}
+func counting(name string) Op {
+	return Op{Verb: count, Undo: back, Keys: []string{diary}, Args: []any{name}}
 }
 
 func TestAll(t *testing.T) {
 	for _, c := range []struct {
 		name   string
-		pairs  []Pair
+		ops    []Op
 		wrote  []string
 		shares []string // prefixes
 	}{
-		{"all", []Pair{pair("a", "1"), pair("b", "1"), pair("c", "1")},
+		{"all", []Op{takes("a", "1"), takes("b", "1"), takes("c", "1")},
 			[]string{"take a", "take b", "take c"}, []string{"[1 a] <nil>", "[1 b] <nil>", "[1 c] <nil>"}},
-		{"answers that travel as numbers", []Pair{counting("a"), pair("b", "1"), counting("c")},
+		{"answers that travel as numbers", []Op{counting("a"), takes("b", "1"), counting("c")},
 			[]string{"take a", "take b", "take c"}, []string{"[1 7] <nil>", "[1 b] <nil>", "[1 7] <nil>"}},
-		{"and are taken back", []Pair{counting("a"), counting("b"), pair("c", "0")},
+		{"and are taken back", []Op{counting("a"), counting("b"), takes("c", "0")},
 			[]string{"take a", "take b", "take c", "back b", "back a"}, []string{undone, undone, "[0 c] <nil>"}},
-		{"one of one", []Pair{pair("a", "1")}, []string{"take a"}, []string{"[1 a] <nil>"}},
-		{"the first is not possible", []Pair{pair("a", "0"), pair("b", "1"), pair("c", "1")},
+		{"one of one", []Op{takes("a", "1")}, []string{"take a"}, []string{"[1 a] <nil>"}},
+		{"the first is not possible", []Op{takes("a", "0"), takes("b", "1"), takes("c", "1")},
 			[]string{"take a"}, []string{"[0 a] <nil>", undone, undone}},
-		{"the last is not possible, and the others are taken back in reverse", []Pair{pair("a", "1"), pair("b", "1"), pair("c", "-1")},
+		{"the last is not possible, and the others are taken back in reverse", []Op{takes("a", "1"), takes("b", "1"), takes("c", "-1")},
 			[]string{"take a", "take b", "take c", "back b", "back a"}, []string{undone, undone, "[-1 c] <nil>"}},
-		{"the one between is not possible", []Pair{pair("a", "1"), pair("b", "0"), pair("c", "1")},
+		{"the one between is not possible", []Op{takes("a", "1"), takes("b", "0"), takes("c", "1")},
 			[]string{"take a", "take b", "back a"}, []string{undone, "[0 b] <nil>", undone}},
-		{"one fails: those before it are taken back, not what it has written itself", []Pair{pair("a", "1"), pair("b", "1"), tripping("c"), pair("d", "1")},
+		{"one fails: those before it are taken back, not what it has written itself", []Op{takes("a", "1"), takes("b", "1"), tripping("c"), takes("d", "1")},
 			[]string{"take a", "take b", "trip c", "back b", "back a"}, []string{"[] WRONGTYPE", "[] WRONGTYPE", "[] WRONGTYPE", "[] WRONGTYPE"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -67,12 +70,12 @@ func TestAll(t *testing.T) {
 			onEach(t, func(t *testing.T, rdb redis.UniversalClient) {
 				s := NewSender(rdb, groups)
 				t.Cleanup(s.Close)
-				alone := answers(t, s.Start(All(c.pairs)))
+				alone := answers(t, s.Start(All(c.ops)))
 				wantShares(t, alone[0], c.shares)
 				wantWrote(t, rdb, c.wrote)
 
 				// Beside others each has its own keys and arguments, and its own answer.
-				among := answers(t, s.Start(op(add, "{tag}n", "before"), All(c.pairs), All(c.pairs), op(add, "{tag}n", "after")))
+				among := answers(t, s.Start(op(add, "{tag}n", "before"), All(c.ops), All(c.ops), op(add, "{tag}n", "after")))
 				for i, want := range map[int]string{0: "[1 before] <nil>", 3: "[2 after] <nil>"} {
 					if got := fmt.Sprint(among[i].Reply, " ", among[i].Err); got != want {
 						t.Errorf("operation %d: got %s, want %s", i+1, got, want)
@@ -123,8 +126,8 @@ func TestAllWithAKeyOfAnotherType(t *testing.T) {
 	if err := rdb.Set(t.Context(), "{tag}text", "x", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	bad := Pair{Do: op(take, "{tag}text", "b", "1"), Undo: op(back, "{tag}text", "b", "", "")}
-	got := answers(t, s.Start(All([]Pair{pair("a", "1"), bad, pair("c", "1")})))[0]
+	bad := taking("{tag}text", "b", "1")
+	got := answers(t, s.Start(All([]Op{takes("a", "1"), bad, takes("c", "1")})))[0]
 	if ClassOf(got.Err) != Refused {
 		t.Errorf("got %v, want WRONGTYPE", got.Err)
 	}
@@ -162,11 +165,11 @@ func TestAllAmongOthersInSeveralSlots(t *testing.T) {
 	rdb := redistest.StartCluster(t, 1, 0).Nodes[0].Client(t)
 	s := NewSender(rdb, groups)
 	t.Cleanup(s.Close)
-	there := Pair{Do: op(take, "{other}diary", "b", "1"), Undo: op(back, "{other}diary", "b", "", "")}
-	torn := Pair{Do: op(take, diary, "c", "1"), Undo: op(back, diary, "c", "", "")}
-	torn.Do.Keys = append(torn.Do.Keys, "{other}queue")
+	there := taking("{other}diary", "b", "1")
+	torn := takes("c", "1")
+	torn.Keys = append(torn.Keys, "{other}queue")
 	for range 2 { // when it is not known yet that slots matter, and when it is
-		got := answers(t, s.Start(op(add, "elsewhere", ""), All([]Pair{pair("a", "1"), pair("a", "1")}), All([]Pair{pair("a", "1"), there}), All([]Pair{torn})))
+		got := answers(t, s.Start(op(add, "elsewhere", ""), All([]Op{takes("a", "1"), takes("a", "1")}), All([]Op{takes("a", "1"), there}), All([]Op{torn})))
 		wantShares(t, got[1], []string{"[1 a] <nil>", "[1 a] <nil>"})
 		if err := got[2].Err; !errors.Is(err, ErrSplit) || ClassOf(err) != NotExecuted {
 			t.Errorf("several slots: got %v of class %v, want ErrSplit", err, ClassOf(err))

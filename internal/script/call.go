@@ -10,25 +10,25 @@ type Op struct {
 	Verb *Verb
 	Keys []string // at least one; all in one slot
 	Args []any    // strings and whole numbers
+	Undo *Verb    // takes it back within an All: with the same keys and arguments, of which it may need the first only
 
-	pairs []Pair // of an All, in place of Args
+	ops []Op // of an All, in place of Args
 }
 
 // size is the number of its arguments.
 func (op *Op) size() int {
 	n := len(op.Args)
-	for i := range op.pairs {
-		n += 5 + len(op.pairs[i].Do.Args) + len(op.pairs[i].Undo.Args)
+	for i := range op.ops {
+		n += 4 + len(op.ops[i].Args)
 	}
 	return n
 }
 
 // appendArgs writes its arguments as dispatch.lua reads them.
 func (op *Op) appendArgs(args []any) []any {
-	for i := range op.pairs {
-		do, undo := &op.pairs[i].Do, &op.pairs[i].Undo
-		args = append(args, do.Verb.word, undo.Verb.word, len(do.Keys), len(do.Args), len(undo.Args))
-		args = append(append(args, do.Args...), undo.Args...)
+	for i := range op.ops {
+		o := &op.ops[i]
+		args = append(append(args, o.Verb.word, o.Undo.word, len(o.Keys), len(o.Args)), o.Args...)
 	}
 	return append(args, op.Args...)
 }

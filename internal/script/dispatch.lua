@@ -39,25 +39,25 @@ end
 
 -- All: run operations until one does not answer {1, ...}; then take back those before it, in reverse.
 -- Their keys begin after KEYS[key], one after the other. ARGV has, from arg + 1 to last, for each its verb, the
--- verb that takes it back, the number of its keys, of its arguments and of those of the other verb, and all these arguments.
+-- verb that takes it back, the number of keys and of arguments, which both verbs have, and the arguments.
 -- returns  {0, answer, ...}; {number of the one that was not possible, its answer}; or the text of its error
 local function all(key, arg, last)
   local answers, starts = {0}, {}
   while arg < last do
     local n = #answers
     starts[n] = arg
-    local answer = attempt(ARGV[arg + 1], key, arg + 5)
+    local answer = attempt(ARGV[arg + 1], key, arg + 4)
     if type(answer) ~= 'number' and (type(answer) ~= 'table' or answer[1] ~= 1) then
       for i = n - 1, 1, -1 do
         arg = starts[i]
         key = key - ARGV[arg + 3]
-        attempt(ARGV[arg + 2], key, arg + 5 + ARGV[arg + 4])
+        attempt(ARGV[arg + 2], key, arg + 4)
       end
       if type(answer) == 'string' then return answer end
       return {n, answer}
     end
     answers[n + 1] = answer
-    key, arg = key + ARGV[arg + 3], arg + 5 + ARGV[arg + 4] + ARGV[arg + 5]
+    key, arg = key + ARGV[arg + 3], arg + 4 + ARGV[arg + 4]
   end
   return answers
 end
