@@ -18,6 +18,7 @@ var (
 
 	acquire = script.NewVerb("fairlock.acquire", acquireSource)
 	release = script.NewVerb("fairlock.release", releaseSource)
+	enter   = acquire.With(release, nil, nil) // whose arguments are the first three
 )
 
 // Verbs are the scripts of this kind, beside those of the plain lock.
@@ -37,10 +38,8 @@ func (driver) Channel(key, owner string) string { return prefix(key) + owner }
 // Stand takes a free lock if nobody stands before the owner; otherwise it takes a
 // place in the queue, renews it, or neither, as p says.
 func (driver) Stand(key, owner string, lease time.Duration, p engine.Place, publish string) script.Op {
-	o := op(acquire, key, owner, publish, prefix(key), engine.Milliseconds(lease), engine.Milliseconds(p.Lease), p.Since,
+	return op(enter, key, owner, publish, prefix(key), engine.Milliseconds(lease), engine.Milliseconds(p.Lease), p.Since,
 		flag(p.Renew), flag(p.Mixed))
-	o.Undo = release // whose arguments are the first three
-	return o
 }
 
 // Release lowers the owner's hold count. At 0 it frees the lock, or leaves the queue, and

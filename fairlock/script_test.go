@@ -45,7 +45,7 @@ func renews(owner string) script.Op {
 }
 func tries(owner string) script.Op { return stand(owner, engine.Place{}) }
 func frees(owner string) script.Op { return driver{}.Release(key, owner, 0, tell) }
-func back(o script.Op) script.Op   { return script.Op{Verb: o.Undo, Keys: o.Keys, Args: o.Args} }
+func back(o script.Op) script.Op   { return script.Op{Verb: o.Verb.Undo, Keys: o.Keys, Args: o.Args} }
 func forces() script.Op            { return driver{}.Force(key, tell) }
 
 func waitsFor(owner string, lease time.Duration) script.Op {

@@ -18,6 +18,10 @@ var (
 	releaseSource string
 	//go:embed undo.lua
 	undoSource string
+	//go:embed acquire_all.lua
+	acquireAllSource string
+	//go:embed release_each.lua
+	releaseEachSource string
 	//go:embed force.lua
 	forceSource string
 	//go:embed inspect.lua
@@ -27,12 +31,22 @@ var (
 	renew   = script.NewVerb("rlock.renew", renewSource)
 	release = script.NewVerb("rlock.release", releaseSource)
 	undo    = script.NewVerb("rlock.undo", undoSource)
+
+	acquireAll  = script.NewVerb("rlock.acquire_all", acquireAllSource)
+	releaseEach = script.NewVerb("rlock.release_each", releaseEachSource)
+
+	reenter = acquire.With(undo, nil, nil)
+	enter   = acquire.With(undo, acquireAll, nil)
+	free    = release.With(nil, nil, releaseEach)
+
 	force   = script.NewVerb("rlock.force", forceSource)
 	inspect = script.NewVerb("rlock.inspect", inspectSource)
 )
 
 // Verbs are the scripts of this kind.
-func Verbs() []*script.Verb { return []*script.Verb{acquire, renew, release, undo, force, inspect} }
+func Verbs() []*script.Verb {
+	return []*script.Verb{acquire, acquireAll, renew, release, releaseEach, undo, force, inspect}
+}
 
 // Driver tells the engine how a plain lock is acquired, renewed and released. A fair
 // lock is one with a queue before it.
@@ -49,9 +63,11 @@ func (Driver) Channel(key, _ string) string { return keys.Channel(key) }
 // Acquire takes a free lock, or counts one more hold for the owner that has it:
 // before is the count that it has reached, so executing it twice changes nothing.
 func (Driver) Acquire(key, owner string, lease time.Duration, before int) script.Op {
-	o := op(acquire, key, engine.Milliseconds(lease), owner, before)
-	o.Undo = undo
-	return o
+	verb := enter
+	if before > 0 {
+		verb = reenter
+	}
+	return op(verb, key, engine.Milliseconds(lease), owner, before)
 }
 
 // Renew makes the lease at least that long from now, if the owner still has the lock.
@@ -62,11 +78,14 @@ func (Driver) Renew(key, owner string, lease time.Duration) script.Op {
 // Release lowers the owner's count to after; at 0 it frees the lock and tells
 // the waiters with publish (PUBLISH or SPUBLISH).
 func (Driver) Release(key, owner string, after int, publish string) script.Op {
-	channel := ""
-	if publish != "" {
-		channel = keys.Channel(key)
+	if publish == "" {
+		return op(release, key, owner, after, "", "")
 	}
-	return op(release, key, owner, after, publish, channel)
+	verb := release
+	if after == 0 {
+		verb = free
+	}
+	return op(verb, key, owner, after, publish, keys.Channel(key))
 }
 
 // Force frees the lock whoever holds it.

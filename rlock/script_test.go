@@ -34,7 +34,7 @@ type step struct {
 }
 
 // back takes an acquire back.
-func back(o script.Op) script.Op { return script.Op{Verb: o.Undo, Keys: o.Keys, Args: o.Args} }
+func back(o script.Op) script.Op { return script.Op{Verb: o.Verb.Undo, Keys: o.Keys, Args: o.Args} }
 
 // TestScripts is the table of scripts: run on miniredis and on a real server alike.
 func TestScripts(t *testing.T) {

@@ -115,8 +115,8 @@ func answer(reply any) (numbers []int64, text string) {
 	return numbers, ""
 }
 
-// shareOf reads one operation's part of the answer to several that are all or nothing:
-// {0, answer, …}, or {which one was not possible, its answer}. One that was taken back
+// shareOf reads one operation's part of the answer to several that are done in one:
+// {0, answer, …}, or, all or nothing, {which one was not possible, its answer}. One that was taken back
 // within the same script was never there.
 func shareOf(reply any, share int) ([]int64, string) {
 	list, ok := reply.([]any)
@@ -183,8 +183,25 @@ func operations(words []string) []event {
 	return ops
 }
 
-// expand reads an operation, or those of an "all", out of its words.
+// several are the verbs that do several operations of another one, and how many arguments each of these has.
+var several = map[string]struct {
+	of   string
+	args int
+}{
+	"rlock.acquire_all":  {"rlock.acquire", 3},
+	"rlock.release_each": {"rlock.release", 4},
+}
+
+// expand reads an operation, or those that are done in one, out of its words.
 func expand(nth int, verb string, keys, args []string) (ops []event) {
+	if s, ok := several[verb]; ok {
+		for i := 0; i < len(keys) && 1+(i+1)*s.args <= len(args); i++ {
+			e := operation(s.of, keys[i:i+1], args[1+i*s.args:1+(i+1)*s.args])
+			e.nth, e.share = nth, i+1
+			ops = append(ops, e)
+		}
+		return ops
+	}
 	if verb != "all" {
 		e := operation(verb, keys, args)
 		e.nth = nth

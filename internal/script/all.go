@@ -12,11 +12,14 @@ var all = NewVerb("all", "")
 
 // All makes one operation of several, all or nothing: they run in their order until one
 // does not answer {1, ...}; then those before it are taken back in reverse, within the
-// same script. Each must have an Undo, and all keys must be in one slot. Shares reads the answer.
+// same script. Each must have a verb with an Undo, and all keys must be in one slot. Shares reads the answer.
 func All(ops []Op) Op {
-	op := Op{Verb: all, Keys: make([]string, 0, len(ops)), ops: ops}
+	op := Op{Verb: ops[0].Verb.All, Keys: make([]string, 0, len(ops)), ops: ops}
 	for i := range ops {
 		op.Keys = append(op.Keys, ops[i].Keys...)
+		if op.Verb == nil || ops[i].Verb != ops[0].Verb {
+			op.Verb = all
+		}
 	}
 	return op
 }
@@ -33,7 +36,7 @@ var ErrSplit = errors.New("holdfast: the keys are in several slots of a cluster"
 // have been made before anybody knew that slots matter. Otherwise the keys of one lock are
 // in several slots, which no other way of asking can change.
 func crossed(op *Op, err error) error {
-	if op.Verb == all && len(slots(op)) > 1 {
+	if op.ops != nil && len(slots(op)) > 1 {
 		return ErrSplit
 	}
 	return fmt.Errorf("%w: %q", err, op.Keys)
@@ -48,7 +51,7 @@ func slots(op *Op) map[int]bool {
 	return found
 }
 
-// Shares splits the answer to an All of n operations into theirs. If one of them was not
+// Shares splits the answer to an All, or an Each, of n operations into theirs. If one of them was not
 // possible, that one has its answer and the others ErrUndone. An error is everybody's.
 func (a Answer) Shares(n int) []Answer {
 	shares := make([]Answer, n)
@@ -82,7 +85,7 @@ func (a Answer) split(failed int, shares []Answer) error {
 			i = failed - 1
 		}
 		answer := read(share)
-		if answer.Err != nil || failed > 0 && len(answer.Reply) > 0 && answer.Reply[0] == int64(1) { // one that failed does not say that it was done
+		if failed > 0 && (answer.Err != nil || len(answer.Reply) > 0 && answer.Reply[0] == int64(1)) { // one that failed does not say that it was done
 			return fmt.Errorf("%w: %v", errReply, a.Reply)
 		}
 		shares[i] = answer

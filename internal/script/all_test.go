@@ -14,33 +14,21 @@ import (
 
 // The verbs of these tests write what they do to a list, so that the order shows.
 var (
-	take  = NewVerb("test.take", "redis.call('RPUSH', KEYS[1], 'take ' .. ARGV[1])\nreturn {tonumber(ARGV[2]), ARGV[1]}")
+	take  = NewVerb("test.take", "redis.call('RPUSH', KEYS[1], 'take ' .. ARGV[1])\nreturn {tonumber(ARGV[2]), ARGV[1]}").With(back, nil, nil)
 	back  = NewVerb("test.back", "redis.call('RPUSH', KEYS[1], 'back ' .. ARGV[1])\nreturn {0}")
-	broke = NewVerb("test.trip", "redis.call('RPUSH', KEYS[1], 'trip ' .. ARGV[1])\nreturn redis.call('HGET', KEYS[1], 'x')")
+	broke = NewVerb("test.trip", "redis.call('RPUSH', KEYS[1], 'trip ' .. ARGV[1])\nreturn redis.call('HGET', KEYS[1], 'x')").With(back, nil, nil)
 
-	count = NewVerb("test.count", "redis.call('RPUSH', KEYS[1], 'take ' .. ARGV[1])\nreturn {1, 7}")
+	count = NewVerb("test.count", "redis.call('RPUSH', KEYS[1], 'take ' .. ARGV[1])\nreturn {1, 7}").With(back, nil, nil)
 
 	groups = NewProgram(add, take, back, broke, count)
 )
 
 const diary = "{tag}diary"
 
-// taking takes what is called name, or not: answer is 1 if it does.
-func taking(key, name, answer string) Op {
-	o := op(take, key, name, answer)
-	o.Undo = back
-	return o
-}
-
-func takes(name, answer string) Op { return taking(diary, name, answer) }
-
-func tripping(name string) Op {
-	return Op{Verb: broke, Undo: back, Keys: []string{diary}, Args: []any{name}}
-}
-
-func counting(name string) Op {
-	return Op{Verb: count, Undo: back, Keys: []string{diary}, Args: []any{name}}
-}
+// takes takes what is called name, or not: answer is 1 if it does.
+func takes(name, answer string) Op { return op(take, diary, name, answer) }
+func tripping(name string) Op      { return op(broke, diary, name) }
+func counting(name string) Op      { return op(count, diary, name) }
 
 func TestAll(t *testing.T) {
 	for _, c := range []struct {
@@ -126,7 +114,7 @@ func TestAllWithAKeyOfAnotherType(t *testing.T) {
 	if err := rdb.Set(t.Context(), "{tag}text", "x", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	bad := taking("{tag}text", "b", "1")
+	bad := op(take, "{tag}text", "b", "1")
 	got := answers(t, s.Start(All([]Op{takes("a", "1"), bad, takes("c", "1")})))[0]
 	if ClassOf(got.Err) != Refused {
 		t.Errorf("got %v, want WRONGTYPE", got.Err)
@@ -157,15 +145,18 @@ func TestSharesOfForeignAnswers(t *testing.T) {
 	}
 }
 
+// cluster looks like one server.
+func cluster(t *testing.T) *redis.Client { return redistest.StartCluster(t, 1, 0).Nodes[0].Client(t) }
+
 // Through a proxy a cluster looks like one server until it says CROSSSLOT, and that to
 // everybody who is in the call: an All of one slot is done all the same, and one of several
 // is to be asked again in parts. Only who has keys of his own in two slots is refused.
 func TestAllAmongOthersInSeveralSlots(t *testing.T) {
 	t.Parallel()
-	rdb := redistest.StartCluster(t, 1, 0).Nodes[0].Client(t)
+	rdb := cluster(t)
 	s := NewSender(rdb, groups)
 	t.Cleanup(s.Close)
-	there := taking("{other}diary", "b", "1")
+	there := op(take, "{other}diary", "b", "1")
 	torn := takes("c", "1")
 	torn.Keys = append(torn.Keys, "{other}queue")
 	for range 2 { // when it is not known yet that slots matter, and when it is

@@ -10,12 +10,11 @@ type Op struct {
 	Verb *Verb
 	Keys []string // at least one; all in one slot
 	Args []any    // strings and whole numbers
-	Undo *Verb    // takes it back within an All: with the same keys and arguments, of which it may need the first only
 
 	ops []Op // of an All, in place of Args
 }
 
-// size is the number of its arguments.
+// size is at most the number of its arguments.
 func (op *Op) size() int {
 	n := len(op.Args)
 	for i := range op.ops {
@@ -24,13 +23,22 @@ func (op *Op) size() int {
 	return n
 }
 
-// appendArgs writes its arguments as dispatch.lua reads them.
+// appendArgs writes its arguments as dispatch.lua reads them, or a verb that does several.
 func (op *Op) appendArgs(args []any) []any {
+	if op.ops == nil {
+		return append(args, op.Args...)
+	}
+	if op.Verb != all {
+		args = append(args, len(op.ops))
+	}
 	for i := range op.ops {
 		o := &op.ops[i]
-		args = append(append(args, o.Verb.word, o.Undo.word, len(o.Keys), len(o.Args)), o.Args...)
+		if op.Verb == all {
+			args = append(args, o.Verb.word, o.Verb.Undo.word, len(o.Keys), len(o.Args))
+		}
+		args = append(args, o.Args...)
 	}
-	return append(args, op.Args...)
+	return args
 }
 
 // An Answer is what became of one operation.

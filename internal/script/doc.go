@@ -9,6 +9,9 @@
 // so that the error of one operation is its own answer and touches no other. A single
 // operation uses the same program, so there is one script for Redis to know.
 //
+// What is around a command in Lua takes Redis longer than the command. So a verb may have others that do
+// several of its operations in one go, see Verb: for the members of a multi lock, and for the releases of many callers.
+//
 // # Lanes
 //
 // A Sender keeps a few lanes to each server, and a queue before them. An operation summons a free

@@ -13,15 +13,29 @@ import (
 var dispatch string
 
 // A Verb is one script of a lock kind.
+//
+// What takes more time in Redis than the commands is what is around them in Lua. So a verb may have others that
+// do several of its operations in one go, All and Each. Both have the keys of all, one after the other; their first argument
+// is the number of operations, and then come the arguments of all. They answer as dispatch.lua does for an All.
 type Verb struct {
 	Name   string // as it is sent, and seen in MONITOR: "rlock.acquire"
 	Source string // the text of its .lua file
+
+	Undo *Verb // takes an operation back within an All: with its keys and arguments, of which it may need the first only
+	All  *Verb // does several at once, all or nothing
+	Each *Verb // does several at once, each by itself
 
 	word any // Name, as it is sent: made once
 }
 
 // NewVerb makes a verb of the text of its .lua file.
 func NewVerb(name, source string) *Verb { return &Verb{Name: name, Source: source, word: name} }
+
+// With is the same verb with others that do more with its operations; nil: none.
+func (v Verb) With(undo, all, each *Verb) *Verb {
+	v.Undo, v.All, v.Each = undo, all, each
+	return &v
+}
 
 // A Program is all verbs in one Redis script.
 type Program struct {

@@ -95,10 +95,14 @@ func (s *Sender) lanesTo(server string) *lanes {
 func (s *Sender) send(batch []*Call) {
 	now := time.Now()
 	units := make([]unit, 0, len(batch))
-	for _, c := range batch {
-		c.sent = now
-		for i := range c.ops {
-			units = append(units, unit{&c.ops[i], &c.answers[i]})
+	for _, inOneGo := range []bool{true, false} { // in runs as long as can be; what waits has no order but that of who waits for whom
+		for _, c := range batch {
+			c.sent = now
+			for i := range c.ops {
+				if inOneGo == (c.ops[i].Verb.Each != nil) {
+					units = append(units, unit{&c.ops[i], &c.answers[i]})
+				}
+			}
 		}
 	}
 	var single [1]parcel // mostly it is one
@@ -238,29 +242,33 @@ func (s *Sender) args(p *parcel) []any {
 			args = append(args, key)
 		}
 	}
-	if len(p.units) == 1 {
-		op := p.units[0].op
-		return append(op.appendArgs(args), op.Verb.word)
+	all := runs(p.units)
+	if len(all) == 1 {
+		args = all[0].appendArgs(args)
+		return append(args, all[0].word())
 	}
-	for _, u := range p.units {
-		args = append(args, u.op.Verb.word, len(u.op.Keys), u.op.size())
-		args = u.op.appendArgs(args)
+	for _, r := range all {
+		header := len(args)
+		args = append(args, r.word(), r.keys(), nil)
+		args = r.appendArgs(args)
+		args[header+2] = len(args) - header - 3
 	}
 	return append(args, "")
 }
 
 // deliver gives each unit its answer out of the reply of one command, see dispatch.lua.
 func deliver(units []unit, reply any) {
-	if len(units) == 1 {
-		*units[0].answer = read(reply)
+	all := runs(units)
+	if len(all) == 1 {
+		all[0].deliver(reply)
 		return
 	}
 	answers, ok := reply.([]any)
-	for i, u := range units {
-		if !ok || len(answers) != len(units) {
-			u.answer.Err = fmt.Errorf("%w: %v", errReply, reply)
+	for i, r := range all {
+		if !ok || len(answers) != len(all) {
+			r.fail(fmt.Errorf("%w: %v", errReply, reply))
 		} else {
-			*u.answer = read(answers[i])
+			r.deliver(answers[i])
 		}
 	}
 }

@@ -27,7 +27,7 @@ var (
 	fault = NewVerb("test.fault", "local nothing = nil\nreturn nothing.field")
 	set   = NewVerb("test.set", "redis.call('SET', KEYS[1], ARGV[1])\nreturn {1}")
 
-	program = NewProgram(add, size, fault, set)
+	program = NewProgram(add, size, fault, set, drop, dropEach, grab, grabAll)
 )
 
 func newSender(t *testing.T, rdb redis.UniversalClient) *Sender {
@@ -472,7 +472,7 @@ func FuzzAnswer(f *testing.F) {
 		for _, reply := range replies {
 			units := make([]unit, 1+size>>2&1)
 			for i := range units {
-				units[i].answer = &Answer{}
+				units[i] = unit{&Op{Verb: []*Verb{add, drop}[size>>3&1]}, &Answer{}} // each by itself, or in one go
 			}
 			deliver(units, reply)
 			for _, u := range units {
