@@ -282,9 +282,9 @@ func stepOf(c faultproxy.Command) (s step, ok bool) {
 		return releases, true
 	case "fairlock.acquire":
 		switch {
-		case arguments[4] == "1":
+		case arguments[6] == "1":
 			return renews, true
-		case arguments[3] == "0":
+		case arguments[5] == "0":
 			return enters, true
 		default:
 			return takes, true

@@ -4,11 +4,14 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/holdfast-go/holdfast/internal/redistest"
 	"github.com/holdfast-go/holdfast/internal/script"
 )
 
@@ -107,6 +110,7 @@ func setUp(t *testing.T, rdb *redis.Client, there []int) {
 func answered(rdb *redis.Client, ops []script.Op, all bool) string {
 	sender := script.NewSender(rdb, script.NewProgram(Verbs()...))
 	defer sender.Close()
+	n := len(ops)
 	if all {
 		ops = []script.Op{script.All(ops)}
 	}
@@ -114,7 +118,7 @@ func answered(rdb *redis.Client, ops []script.Op, all bool) string {
 	<-call.Done()
 	answers := call.Answers()
 	if all {
-		answers = answers[0].Shares(len(names))
+		answers = answers[0].Shares(n)
 	}
 	var told []string
 	for _, a := range answers {
@@ -136,4 +140,49 @@ func left(rdb *redis.Client) string {
 		keys[i] = fmt.Sprint(key, " ", rdb.HGetAll(ctx, key).Val(), rdb.Get(ctx, key).Val(), rdb.LRange(ctx, key, 0, -1).Val(), " ", (rdb.PTTL(ctx, key).Val()+second-1)/second)
 	}
 	return strings.Join(keys, "; ")
+}
+
+// Only a master says what is locked, whatever a replica sees.
+func TestSeveralOnAReplica(t *testing.T) {
+	master := redistest.Start(t)
+	replica := redistest.Start(t, "--replicaof", "127.0.0.1", strconv.Itoa(master.Port)).Client(t)
+	d := Driver{}
+	all := []script.Op{script.All([]script.Op{d.Acquire(names[0], me, second, 0), d.Acquire(names[1], me, second, 0)})}
+	for there, ops := range map[string][]script.Op{
+		"nothing":           all,
+		"somebody else's":   all,
+		"a lock":            {d.Release(names[1], you, 0, "PUBLISH"), d.Release(names[1], you, 0, "PUBLISH")},
+		"nothing to unlock": {d.Release(names[0], me, 0, "PUBLISH"), d.Release(names[0], me, 0, "PUBLISH")},
+	} {
+		setUp(t, master.Client(t), []int{0, 0, 0})
+		if there == "somebody else's" || there == "a lock" {
+			setUp(t, master.Client(t), []int{0, 3, 0})
+		}
+		redistest.Eventually(t, 10*time.Second, "the replica has it", func() bool {
+			return replica.Keys(t.Context(), "*").String() == master.Client(t).Keys(t.Context(), "*").String()
+		})
+		sender := script.NewSender(replica, script.NewProgram(Verbs()...))
+		call := sender.Start(ops...)
+		<-call.Done()
+		for _, a := range call.Answers() {
+			if a.Err == nil || !strings.HasPrefix(a.Err.Error(), "READONLY") || script.ClassOf(a.Err) != script.NotExecuted {
+				t.Errorf("where there is %s: got %v %v, want READONLY", there, a.Reply, a.Err)
+			}
+		}
+		sender.Close()
+	}
+}
+
+// A lock without a lease would be immortal. If one cannot be set, nothing is left of all.
+func TestAllWithoutTheRightToALease(t *testing.T) {
+	rdb := redistest.Start(t).Client(t)
+	d := Driver{}
+	setUp(t, rdb, []int{0, 0, 0})
+	if err := rdb.Do(t.Context(), "ACL", "SETUSER", "default", "-pexpire").Err(); err != nil {
+		t.Fatal(err)
+	}
+	all := []script.Op{d.Acquire(names[0], me, second, 0), d.Acquire(names[1], me, second, 0)}
+	if got := answered(rdb, all, true); !strings.HasPrefix(got, "[] ") || left(rdb) != "" {
+		t.Errorf("got %s, and left %q, want an error and nothing", got, left(rdb))
+	}
 }
