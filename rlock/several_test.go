@@ -36,6 +36,7 @@ func TestSeveralInOneGo(t *testing.T) {
 			onEach(t, func(t *testing.T, rdb *redis.Client) {
 				seen := &spy{}
 				rdb.AddHook(seen)
+				sender := newSender(t, rdb)
 				var inOneGo, oneByOne []script.Op
 				for _, name := range names {
 					o := c.op(name)
@@ -47,9 +48,9 @@ func TestSeveralInOneGo(t *testing.T) {
 				for n := range kinds * kinds * kinds {
 					there := []int{n % kinds, n / kinds % kinds, n / kinds / kinds}
 					setUp(t, rdb, there)
-					want := answered(rdb, oneByOne, c.all) + "\n" + left(rdb)
+					want := answered(sender, oneByOne, c.all) + "\n" + left(rdb)
 					setUp(t, rdb, there)
-					got := answered(rdb, inOneGo, c.all) + "\n" + left(rdb)
+					got := answered(sender, inOneGo, c.all) + "\n" + left(rdb)
 					if seen.verb != c.sent {
 						t.Fatalf("sent %s, want %s", seen.verb, c.sent)
 					}
@@ -62,8 +63,11 @@ func TestSeveralInOneGo(t *testing.T) {
 	}
 }
 
-// A spy sees the verb of the last script.
-type spy struct{ verb string }
+// A spy sees the verb of the last script, and the error of its call.
+type spy struct {
+	verb string
+	err  error
+}
 
 func (*spy) DialHook(next redis.DialHook) redis.DialHook { return next }
 func (*spy) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
@@ -71,10 +75,11 @@ func (*spy) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPip
 }
 func (s *spy) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
 		if args := cmd.Args(); strings.HasPrefix(cmd.Name(), "eval") {
-			s.verb = fmt.Sprint(args[len(args)-1])
+			s.verb, s.err = fmt.Sprint(args[len(args)-1]), err
 		}
-		return next(ctx, cmd)
+		return err
 	}
 }
 
@@ -106,10 +111,14 @@ func setUp(t *testing.T, rdb *redis.Client, there []int) {
 	}
 }
 
-// answered sends operations in one call and tells the answers, with leases to the second.
-func answered(rdb *redis.Client, ops []script.Op, all bool) string {
+func newSender(t *testing.T, rdb *redis.Client) *script.Sender {
 	sender := script.NewSender(rdb, script.NewProgram(Verbs()...))
-	defer sender.Close()
+	t.Cleanup(sender.Close)
+	return sender
+}
+
+// answered sends operations in one call and tells the answers, with leases to the second.
+func answered(sender *script.Sender, ops []script.Op, all bool) string {
 	n := len(ops)
 	if all {
 		ops = []script.Op{script.All(ops)}
@@ -142,10 +151,14 @@ func left(rdb *redis.Client) string {
 	return strings.Join(keys, "; ")
 }
 
-// Only a master says what is locked, whatever a replica sees.
+// Only a master says what is locked, whatever a replica sees: by an error of the whole call, from which the client learns that
+// it has to look for the master.
 func TestSeveralOnAReplica(t *testing.T) {
 	master := redistest.Start(t)
 	replica := redistest.Start(t, "--replicaof", "127.0.0.1", strconv.Itoa(master.Port)).Client(t)
+	seen := &spy{}
+	replica.AddHook(seen)
+	sender := newSender(t, replica)
 	d := Driver{}
 	all := []script.Op{script.All([]script.Op{d.Acquire(names[0], me, second, 0), d.Acquire(names[1], me, second, 0)})}
 	for there, ops := range map[string][]script.Op{
@@ -161,7 +174,6 @@ func TestSeveralOnAReplica(t *testing.T) {
 		redistest.Eventually(t, 10*time.Second, "the replica has it", func() bool {
 			return replica.Keys(t.Context(), "*").String() == master.Client(t).Keys(t.Context(), "*").String()
 		})
-		sender := script.NewSender(replica, script.NewProgram(Verbs()...))
 		call := sender.Start(ops...)
 		<-call.Done()
 		for _, a := range call.Answers() {
@@ -169,7 +181,9 @@ func TestSeveralOnAReplica(t *testing.T) {
 				t.Errorf("where there is %s: got %v %v, want READONLY", there, a.Reply, a.Err)
 			}
 		}
-		sender.Close()
+		if !redis.HasErrorPrefix(seen.err, "READONLY") {
+			t.Errorf("where there is %s: the call's own error is %v", there, seen.err)
+		}
 	}
 }
 
@@ -182,7 +196,7 @@ func TestAllWithoutTheRightToALease(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := []script.Op{d.Acquire(names[0], me, second, 0), d.Acquire(names[1], me, second, 0)}
-	if got := answered(rdb, all, true); !strings.HasPrefix(got, "[] ") || left(rdb) != "" {
+	if got := answered(newSender(t, rdb), all, true); !strings.HasPrefix(got, "[] ") || left(rdb) != "" {
 		t.Errorf("got %s, and left %q, want an error and nothing", got, left(rdb))
 	}
 }
