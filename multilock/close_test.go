@@ -1,10 +1,13 @@
 package multilock_test
 
 import (
+	"context"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/holdfast-go/holdfast"
+	"github.com/holdfast-go/holdfast/internal/faultproxy"
 	"github.com/holdfast-go/holdfast/internal/redistest"
 )
 
@@ -101,4 +104,37 @@ func TestUnlockOfALostQuorumHoldReleasesTheMemberOfAClosedClient(t *testing.T) {
 	want(t, "Extend", h.Extend(within(t), time.Minute), holdfast.ErrLost)
 	want(t, "Unlock", h.Unlock(within(t)), holdfast.ErrLost)
 	empty(t, servers...)
+}
+
+// A client that closes does not wait for the answer that one of its multi locks waits for.
+func TestAClientThatClosesWaitsForNoLeaseThatStartsAnew(t *testing.T) {
+	t.Parallel()
+	proxy := faultproxy.New(t, redistest.StartCluster(t, 1, 0).Nodes[0].Addr(), 1)
+	c := client(t, proxy.Addr())
+	l := c.MultiLock(c.RLock("a"), c.RLock("b"), c.RLock("c")) // in three slots: their lease starts anew once all are held
+	if err := l.Do(within(t), func(context.Context) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	gate := make(chan struct{})
+	defer close(gate)
+	proxy.Decide(func(cmd faultproxy.Command) faultproxy.Decision {
+		if slices.Contains(cmd.Args, "rlock.renew") {
+			return faultproxy.Gate(gate)
+		}
+		return faultproxy.Pass
+	})
+	over := make(chan error, 1)
+	go func() {
+		_, err := l.Lock(within(t), holdfast.WithLease(time.Minute))
+		over <- err
+	}()
+	redistest.Eventually(t, 10*time.Second, "the lease is on its way", func() bool { return len(proxy.Log()) > 0 })
+	start := time.Now()
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(start); took > 2*time.Second { // an answer is waited for for 3 s
+		t.Errorf("Close took %v", took)
+	}
+	want(t, "Lock", <-over, holdfast.ErrClosed)
 }

@@ -30,9 +30,9 @@
 // tells neither its sentinels nor its master's name, so all those count as one server, and locks of
 // one key in two such deployments are asked for in the order in which the holdfast clients were
 // made: make them alike too. Members of one client that are
-// on one server, or in one slot of a cluster, make a batch: one script asks for them one
-// after the other, and takes back those before the first that is not free, so that nobody
-// sees a part of it. They are released in one call too.
+// on one server, or in one slot of a cluster, make a batch: one script takes all of them if all are free (where there
+// are fair locks or re-entries it asks for one after the other, and takes back those before the first that is not
+// free), so that nobody sees a part of it. They are released in one call too.
 //
 // It cannot deadlock, because it holds nothing while it waits; and of those that meet,
 // the one that has the last of the locks in question, in the common order, gets the rest too (quorum locks are

@@ -85,7 +85,7 @@ func (g *group) open(ctx context.Context, members []*engine.Lock, opts []locking
 }
 
 // untilOneCloses is a context that ends with ctx, with the wait, and, if the members are of several clients, with
-// each of these: a bid looks after its own client alone.
+// each of these. A bid that waits looks after its own client by itself.
 func untilOneCloses(ctx context.Context, ask locking.Acquire, members []*engine.Lock) (wait context.Context, end func()) {
 	wait, unbound := ctx, context.CancelFunc(func() {})
 	if ask.Bounded && ask.Wait > 0 {

@@ -1,9 +1,10 @@
 -- Acquire all: take several free locks, all or none. It does what acquire.lua does one after the other, and undo.lua.
+-- The names must be distinct.
 -- KEYS[i]  name                hash: owner -> hold count
 -- ARGV[1]  how many            and for each what acquire.lua is given: lease, ms; owner; 0
 -- returns  {0, count, ...}     all acquired
 --          {i, {0, ttl ms}}    the i-th is held by another owner, and none is taken
-local n, lease, there = tonumber(ARGV[1]), '', {}
+local n, lease, there, ttl = tonumber(ARGV[1]), '', {}, {}
 for i = 1, n do
   if ARGV[3 * i - 1] ~= lease then
     lease = ARGV[3 * i - 1]
@@ -26,21 +27,19 @@ for i = 1, n do
       redis.call('HDEL', KEYS[i], ARGV[3 * i]) -- changes nothing, but only a master may say that the lock is taken
       return {i, {0, redis.call('PTTL', KEYS[i])}}
     end
+    ttl[i] = redis.call('PTTL', KEYS[i])
   end
 end
 
 local answers = {0}
 for i = 1, n do
-  if not there[i] then
-    local set = redis.pcall('HSET', KEYS[i], ARGV[3 * i], '1')
-    if type(set) == 'number' then set = redis.pcall('PEXPIRE', KEYS[i], ARGV[3 * i - 1]) end
-    if type(set) == 'table' then -- refused, by an ACL say
-      for j = 1, i do redis.pcall('HDEL', KEYS[j], ARGV[3 * j]) end
-      return set
-    end
-  elseif redis.call('PTTL', KEYS[i]) < tonumber(ARGV[3 * i - 1]) then
-    redis.call('PEXPIRE', KEYS[i], ARGV[3 * i - 1])
+  local count, lease = there[i] and math.max(there[i], 1), ARGV[3 * i - 1]
+  local set = redis.pcall('HSET', KEYS[i], ARGV[3 * i], count or '1') -- also what is there: a replica must not confirm it
+  if type(set) == 'number' and not (there[i] and ttl[i] >= tonumber(lease)) then set = redis.pcall('PEXPIRE', KEYS[i], lease) end
+  if type(set) == 'table' then -- refused, by an ACL say
+    for j = 1, i do redis.pcall('HDEL', KEYS[j], ARGV[3 * j]) end
+    return set
   end
-  answers[i + 1] = there[i] or 1
+  answers[i + 1] = count or 1
 end
 return answers

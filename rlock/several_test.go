@@ -22,40 +22,46 @@ var names = []string{"{s}a", "{s}b", "{s}c"}
 func TestSeveralInOneGo(t *testing.T) {
 	d := Driver{}
 	for deed, c := range map[string]struct {
-		op     func(key string) script.Op
-		single *script.Verb // of which there is none for several
-		sent   string       // by name, when there is
+		op     func(i int, key string) script.Op // each has its own owner and lease
+		single *script.Verb                      // of which there is none for several
+		sent   string                            // by name, when there is
 		all    bool
 	}{
-		"acquire all":                   {func(key string) script.Op { return d.Acquire(key, me, 30*second, 0) }, reenter, "rlock.acquire_all", true},
-		"acquire all, nonsense":         {func(key string) script.Op { return d.Acquire(key, me, 0, 0) }, reenter, "rlock.acquire_all", true},
-		"release each":                  {func(key string) script.Op { return d.Release(key, me, 0, "RPUSH") }, release, "rlock.release_each", false},
-		"release each, but tell nobody": {func(key string) script.Op { return d.Release(key, me, 0, "SHOUT") }, release, "rlock.release_each", false},
+		"acquire all": {func(i int, key string) script.Op {
+			return d.Acquire(key, mine(i), time.Duration(i+1)*20*second, 0)
+		}, reenter, "rlock.acquire_all", true},
+		"acquire all, nonsense": {func(i int, key string) script.Op {
+			return d.Acquire(key, mine(i), time.Duration(i%2)*20*second, 0)
+		}, reenter, "rlock.acquire_all", true},
+		"release each":                  {func(i int, key string) script.Op { return d.Release(key, mine(i), 0, "RPUSH") }, release, "rlock.release_each", false},
+		"release each, but tell nobody": {func(i int, key string) script.Op { return d.Release(key, mine(i), 0, "SHOUT") }, release, "rlock.release_each", false},
 	} {
 		t.Run(deed, func(t *testing.T) {
+			t.Parallel()
 			onEach(t, func(t *testing.T, rdb *redis.Client) {
 				seen := &spy{}
 				rdb.AddHook(seen)
 				sender := newSender(t, rdb)
 				var inOneGo, oneByOne []script.Op
-				for _, name := range names {
-					o := c.op(name)
+				for i, name := range names {
+					o := c.op(i, name)
 					inOneGo = append(inOneGo, o)
 					o.Verb = c.single
 					oneByOne = append(oneByOne, o)
 				}
-				const kinds = 6
 				for n := range kinds * kinds * kinds {
 					there := []int{n % kinds, n / kinds % kinds, n / kinds / kinds}
 					setUp(t, rdb, there)
-					want := answered(sender, oneByOne, c.all) + "\n" + left(rdb)
-					setUp(t, rdb, there)
-					got := answered(sender, inOneGo, c.all) + "\n" + left(rdb)
-					if seen.verb != c.sent {
-						t.Fatalf("sent %s, want %s", seen.verb, c.sent)
-					}
-					if got != want {
-						t.Errorf("where there is %v: got\n%s, want\n%s", there, got, want)
+					want := answered(sender, oneByOne, c.all, false) + "\n" + left(rdb)
+					for _, amongOthers := range []bool{false, true} {
+						setUp(t, rdb, there)
+						got := answered(sender, inOneGo, c.all, amongOthers) + "\n" + left(rdb)
+						if !amongOthers && seen.verb != c.sent {
+							t.Fatalf("sent %s, want %s", seen.verb, c.sent)
+						}
+						if got != want {
+							t.Errorf("where there is %v, among others %v: got\n%s, want\n%s", there, amongOthers, got, want)
+						}
 					}
 				}
 			})
@@ -83,8 +89,12 @@ func (s *spy) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
+const kinds = 8
+
+func mine(i int) string { return me + strconv.Itoa(i) }
+
 // setUp makes of each lock: 0 free, 1 ours, 2 ours twice with a longer lease, 3 somebody else's, 4 of another type, 5 ours
-// with a count that is none.
+// with a count that is none, 6 with one that is too low, 7 somebody else's without a lease.
 func setUp(t *testing.T, rdb *redis.Client, there []int) {
 	ctx := context.Background()
 	pipe := rdb.Pipeline()
@@ -92,18 +102,23 @@ func setUp(t *testing.T, rdb *redis.Client, there []int) {
 	for i, name := range names {
 		switch there[i] {
 		case 1:
-			pipe.HSet(ctx, name, me, 1)
-			pipe.PExpire(ctx, name, 5*second)
+			pipe.HSet(ctx, name, mine(i), 1)
+			pipe.PExpire(ctx, name, 10*second)
 		case 2:
-			pipe.HSet(ctx, name, me, 2)
-			pipe.PExpire(ctx, name, 60*second)
+			pipe.HSet(ctx, name, mine(i), 2)
+			pipe.PExpire(ctx, name, 90*second)
 		case 3:
 			pipe.HSet(ctx, name, you, 1)
-			pipe.PExpire(ctx, name, 60*second)
+			pipe.PExpire(ctx, name, 70*second)
 		case 4:
 			pipe.Set(ctx, name, "theirs", 0)
 		case 5:
-			pipe.HSet(ctx, name, me, "x")
+			pipe.HSet(ctx, name, mine(i), "x")
+		case 6:
+			pipe.HSet(ctx, name, mine(i), 0)
+			pipe.PExpire(ctx, name, 90*second)
+		case 7:
+			pipe.HSet(ctx, name, you, 1)
 		}
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
@@ -117,15 +132,21 @@ func newSender(t *testing.T, rdb *redis.Client) *script.Sender {
 	return sender
 }
 
-// answered sends operations in one call and tells the answers, with leases to the second.
-func answered(sender *script.Sender, ops []script.Op, all bool) string {
+// answered sends operations in one call, maybe among others, and tells their answers.
+func answered(sender *script.Sender, ops []script.Op, all, amongOthers bool) string {
 	n := len(ops)
 	if all {
 		ops = []script.Op{script.All(ops)}
 	}
+	if amongOthers {
+		ops = slices.Concat([]script.Op{Driver{}.Inspect("{s}other", me)}, ops, []script.Op{Driver{}.Renew("{s}other", me, second)})
+	}
 	call := sender.Start(ops...)
 	<-call.Done()
 	answers := call.Answers()
+	if amongOthers {
+		answers = answers[1 : len(answers)-1]
+	}
 	if all {
 		answers = answers[0].Shares(n)
 	}
@@ -133,20 +154,28 @@ func answered(sender *script.Sender, ops []script.Op, all bool) string {
 	for _, a := range answers {
 		if len(a.Reply) == 2 && a.Reply[0] == int64(0) {
 			ms, _ := a.Reply[1].(int64)
-			a.Reply = []any{int64(0), (ms + 999) / 1000}
+			a.Reply = []any{int64(0), about(time.Duration(ms) * time.Millisecond)}
 		}
 		told = append(told, strings.Split(fmt.Sprint(a.Reply, " ", a.Err), " script:")[0])
 	}
 	return strings.Join(told, "; ")
 }
 
-// left tells all that is in Redis, with leases to the second.
+// about is a lease of this test, all of which are multiples of 10 s, as long as it has lost less than 5 s.
+func about(ttl time.Duration) time.Duration {
+	if ttl > 0 {
+		ttl = ttl.Round(10 * second)
+	}
+	return ttl
+}
+
+// left tells all that is in Redis.
 func left(rdb *redis.Client) string {
 	ctx := context.Background()
 	keys := rdb.Keys(ctx, "*").Val()
 	slices.Sort(keys)
 	for i, key := range keys {
-		keys[i] = fmt.Sprint(key, " ", rdb.HGetAll(ctx, key).Val(), rdb.Get(ctx, key).Val(), rdb.LRange(ctx, key, 0, -1).Val(), " ", (rdb.PTTL(ctx, key).Val()+second-1)/second)
+		keys[i] = fmt.Sprint(key, " ", rdb.HGetAll(ctx, key).Val(), rdb.Get(ctx, key).Val(), rdb.LRange(ctx, key, 0, -1).Val(), " ", about(rdb.PTTL(ctx, key).Val()))
 	}
 	return strings.Join(keys, "; ")
 }
@@ -160,17 +189,15 @@ func TestSeveralOnAReplica(t *testing.T) {
 	replica.AddHook(seen)
 	sender := newSender(t, replica)
 	d := Driver{}
-	all := []script.Op{script.All([]script.Op{d.Acquire(names[0], me, second, 0), d.Acquire(names[1], me, second, 0)})}
+	all := []script.Op{script.All([]script.Op{d.Acquire(names[0], mine(0), second, 0), d.Acquire(names[1], mine(1), second, 0)})}
 	for there, ops := range map[string][]script.Op{
 		"nothing":           all,
 		"somebody else's":   all,
+		"ours":              all,
 		"a lock":            {d.Release(names[1], you, 0, "PUBLISH"), d.Release(names[1], you, 0, "PUBLISH")},
 		"nothing to unlock": {d.Release(names[0], me, 0, "PUBLISH"), d.Release(names[0], me, 0, "PUBLISH")},
 	} {
-		setUp(t, master.Client(t), []int{0, 0, 0})
-		if there == "somebody else's" || there == "a lock" {
-			setUp(t, master.Client(t), []int{0, 3, 0})
-		}
+		setUp(t, master.Client(t), map[string][]int{"somebody else's": {0, 3, 0}, "a lock": {0, 3, 0}, "ours": {2, 2, 0}, "nothing": {0, 0, 0}, "nothing to unlock": {0, 0, 0}}[there])
 		redistest.Eventually(t, 10*time.Second, "the replica has it", func() bool {
 			return replica.Keys(t.Context(), "*").String() == master.Client(t).Keys(t.Context(), "*").String()
 		})
@@ -196,7 +223,7 @@ func TestAllWithoutTheRightToALease(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := []script.Op{d.Acquire(names[0], me, second, 0), d.Acquire(names[1], me, second, 0)}
-	if got := answered(newSender(t, rdb), all, true); !strings.HasPrefix(got, "[] ") || left(rdb) != "" {
+	if got := answered(newSender(t, rdb), all, true, false); !strings.HasPrefix(got, "[] ") || left(rdb) != "" {
 		t.Errorf("got %s, and left %q, want an error and nothing", got, left(rdb))
 	}
 }

@@ -30,8 +30,11 @@ type edit struct{ file, old, new string }
 
 var controls = []control{
 	{
-		name:   "release without an owner check",
-		edits:  []edit{{"rlock/release.lua", `if redis.call('HDEL', KEYS[1], owner) == 0 then return {-1, 0} end`, `redis.call('DEL', KEYS[1])`}},
+		name: "release without an owner check",
+		edits: []edit{
+			{"rlock/release.lua", `if redis.call('HDEL', KEYS[1], owner) == 0 then return {-1, 0} end`, `redis.call('DEL', KEYS[1])`},
+			{"rlock/release_each.lua", `redis.pcall('HDEL', KEYS[i], ARGV[4 * i - 2])`, `redis.pcall('DEL', KEYS[i])`},
+		},
 		round:  round{Load: map[string]int{"hot": 4, "stay": 4, "victim": 3}, Rate: 30, Faults: []string{}, Duration: 10 * time.Second},
 		caught: []string{checkOverlap},
 	}, {

@@ -287,6 +287,9 @@ func GiveBack(wait context.Context, bids []*Bid) {
 	if len(won) == 0 {
 		return
 	}
+	wait, cancel := context.WithCancel(wait)
+	defer cancel()
+	defer bids[0].Lock.OnClose(cancel)() // of several clients wait ends with each
 	leaveAll(patience{ctx: wait, until: time.Now().Add(aMoment)}, won, len(won), len(won))
 	for _, b := range bids {
 		if b.won != nil {

@@ -51,7 +51,7 @@ func slots(op *Op) map[int]bool {
 	return found
 }
 
-// Shares splits the answer to an All, or an Each, of n operations into theirs. If one of them was not
+// Shares splits the answer to an All of n operations into theirs. If one of them was not
 // possible, that one has its answer and the others ErrUndone. An error is everybody's.
 func (a Answer) Shares(n int) []Answer {
 	shares := make([]Answer, n)
@@ -59,8 +59,32 @@ func (a Answer) Shares(n int) []Answer {
 	if err == nil {
 		err = a.split(int(failed[0]), shares)
 	}
-	if err != nil {
-		for i := range shares {
+	for _, share := range shares {
+		if share.Err != nil && !errors.Is(share.Err, ErrUndone) {
+			err = fmt.Errorf("%w: %v", errReply, a.Reply)
+		}
+	}
+	return everybodys(err, shares)
+}
+
+// each splits the answer to an Each: no operation's failure is another one's.
+func (a Answer) each(n int) []Answer {
+	shares := make([]Answer, n)
+	failed, err := a.Ints(1)
+	switch {
+	case err != nil:
+	case failed[0] != 0:
+		err = fmt.Errorf("%w: %v", errReply, a.Reply)
+	default:
+		err = a.split(0, shares)
+	}
+	return everybodys(err, shares)
+}
+
+// everybodys makes an error, if there is one, that of all shares.
+func everybodys(err error, shares []Answer) []Answer {
+	for i := range shares {
+		if err != nil {
 			shares[i] = Answer{Err: err}
 		}
 	}
@@ -85,7 +109,7 @@ func (a Answer) split(failed int, shares []Answer) error {
 			i = failed - 1
 		}
 		answer := read(share)
-		if failed > 0 && (answer.Err != nil || len(answer.Reply) > 0 && answer.Reply[0] == int64(1)) { // one that failed does not say that it was done
+		if failed > 0 && len(answer.Reply) > 0 && answer.Reply[0] == int64(1) { // one that failed does not say that it was done
 			return fmt.Errorf("%w: %v", errReply, a.Reply)
 		}
 		shares[i] = answer

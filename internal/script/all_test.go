@@ -134,6 +134,8 @@ func TestSharesOfForeignAnswers(t *testing.T) {
 		{Reply: []any{int64(-1), []any{int64(1)}}},
 		{Reply: []any{int64(1)}},
 		{Reply: []any{int64(0), "a", "b"}},
+		{Reply: []any{int64(0), "WRONGTYPE a", int64(1)}},
+		{Reply: []any{int64(2), "WRONGTYPE b"}},
 		{Reply: []any{int64(1), []any{int64(1), int64(1)}}}, // failed, and done
 		{Reply: []any{int64(1), int64(1)}},                  // the same
 	} {

@@ -42,7 +42,7 @@
 //
 // A command that may have been executed is never sent again from here: commands
 // carry NoRetry, which go-redis honours. Only NOSCRIPT (send the text instead),
-// CROSSSLOT and the TRYAGAIN of a call with several operations (send them one by one)
+// CROSSSLOT and the TRYAGAIN or NOPERM of a call with several operations (send them one by one)
 // are answered here, because Redis executed nothing. Everything else is for the
 // caller, operation by operation; ClassOf tells what an error means.
 package script

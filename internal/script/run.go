@@ -1,7 +1,5 @@
 package script
 
-import "fmt"
-
 // A run is one unit, or several in a row whose verb does them in one go (Each).
 type run []unit
 
@@ -54,10 +52,7 @@ func (r run) deliver(reply any) {
 		*r[0].answer = answer
 		return
 	}
-	if failed, err := answer.Ints(1); err == nil && failed[0] != 0 { // no one of them makes the others fail
-		answer = Answer{Err: fmt.Errorf("%w: %v", errReply, reply)}
-	}
-	for i, share := range answer.Shares(len(r)) {
+	for i, share := range answer.each(len(r)) {
 		*r[i].answer = share
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/holdfast-go/holdfast/internal/redistest"
 )
 
 // Verbs that have others which do several in one go. These write it down.
@@ -20,7 +22,7 @@ for i = 1, tonumber(ARGV[1]) do
   redis.call('RPUSH', KEYS[i], 'drop ' .. ARGV[2 * i] .. ARGV[2 * i + 1])
   answers[i + 1] = ({bad = 'WRONGTYPE bad', gone = {-1, 0}, untold = {2, 'text'}})[ARGV[2 * i]] or 0
   if ARGV[2 * i] == 'torn' then answers[i + 1] = nil end
-  if ARGV[2 * i] == 'foreign' then answers[1] = 1 end
+  if ARGV[2 * i] == 'foreign' then return {2, {0, 5}} end
 end
 return answers`)
 	drop = NewVerb("test.drop", "redis.call('RPUSH', KEYS[1], 'drop ' .. ARGV[1] .. ARGV[2])\nreturn {1, 0}").With(nil, nil, dropEach)
@@ -105,5 +107,28 @@ func TestAllInOneGoInSeveralSlots(t *testing.T) {
 	got := answers(t, s.Start(All([]Op{op(grab, diary, "a"), op(grab, "{other}diary", "b")})))[0]
 	if !errors.Is(got.Err, ErrSplit) || ClassOf(got.Err) != NotExecuted {
 		t.Errorf("got %v of class %v, want ErrSplit", got.Err, ClassOf(got.Err))
+	}
+}
+
+// Redis refuses a whole call for one key that the user may not touch. The neighbours get their answers all the same.
+func TestAForbiddenKeyIsNobodyElses(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	if err := server.Do(t.Context(), "ACL", "SETUSER", "u", "on", ">p", "~ok:*", "&*", "+@all").Err(); err != nil {
+		t.Fatal(err)
+	}
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr(), Username: "u", Password: "p"})
+	t.Cleanup(func() { _ = rdb.Close() })
+	s := newSender(t, rdb)
+	for range 2 { // when Redis does not know the program, and when it does
+		got := answers(t, s.Start(op(add, "ok:n", "x"), op(drop, "ok:a", "a", ""), op(drop, "no:b", "b", ""), op(drop, "ok:c", "c", "")))
+		for i, a := range got {
+			if _, err := a.Ints(1); (i == 2) != (err != nil && strings.HasPrefix(err.Error(), "NOPERM")) {
+				t.Errorf("operation %d: got %v %v", i+1, a.Reply, err)
+			}
+		}
+	}
+	if n := server.Do(t.Context(), "GET", "ok:n").Val(); n != "2" {
+		t.Errorf("what may have been done was done %v times, want 2", n)
 	}
 }

@@ -165,8 +165,9 @@ func (s *Sender) exchange(parcels []parcel) (again []parcel) {
 		case redis.HasErrorPrefix(err, "CROSSSLOT"):
 			s.bySlot.Store(true)
 			p.units[0].answer.Err = crossed(p.units[0].op, err)
-		case redis.HasErrorPrefix(err, "TRYAGAIN") && several:
-			again = append(again, one(p)...) // a slot on the move serves single keys
+		case redis.HasErrorPrefix(err, "TRYAGAIN") && several, // a slot on the move serves single keys
+			redis.HasErrorPrefix(err, "NOPERM") && several: // maybe for the key of one
+			again = append(again, one(p)...)
 		default:
 			if s.cluster != nil && (redis.HasErrorPrefix(err, "MOVED") || redis.HasErrorPrefix(err, "ASK")) {
 				err = fmt.Errorf("%w: %w", errLed, err)
