@@ -51,6 +51,33 @@ func TestHazardProcessIsStopped(t *testing.T) {
 	z.mustUnlock(h)
 }
 
+// An answer never comes, and the Redis client has no limit for it. After 3 s it counts as unknown, the waiter asks anew on
+// another connection, and what the first acquire has taken is taken back.
+func TestHazardAnAnswerNeverComes(t *testing.T) {
+	t.Parallel()
+	z := newHazard(t)
+	z.rdb = z.dial(z.proxy.Addr(), func(o *redis.Options) { o.ReadTimeout = -1 })
+	z.client = z.newClient(z.rdb)
+	z.lock = z.client.RLock("orders")
+	z.warm()
+	never := make(chan struct{})
+	defer close(never)
+	z.spoil(faultproxy.Gate(never))
+	w := wait(z.ctx(), z.lock)
+	redistest.Eventually(z, patience, "the first acquire is executed", func() bool { return len(z.fields()) > 0 })
+	first := z.fields()
+	z.waitFor(10*time.Second, "the waiter has the lock", w.done)
+	if w.err != nil {
+		z.Fatal(w.err)
+	}
+	if _, stays := first[w.hold.Owner()]; stays {
+		z.Errorf("the hold's owner is %s, whose acquire was not answered", w.hold.Owner())
+	}
+	z.wantCount(w.hold, "1")
+	z.mustUnlock(w.hold)
+	z.freeWithin(time.Second)
+}
+
 // A server that stands still expires nothing, and then everything at once.
 func TestHazardServerIsStopped(t *testing.T) {
 	t.Parallel()
