@@ -272,6 +272,14 @@ func (b *bout) wantRaw(key, want string) {
 	}
 }
 
+// awaitAll waits until all members are held: for a red lock a majority is enough to begin.
+func (b *bout) awaitAll(names []string) {
+	b.Helper()
+	redistest.Eventually(b, 5*time.Second, "all members are held", func() bool {
+		return !slices.ContainsFunc(names, func(name string) bool { return b.raw(name) == "" })
+	})
+}
+
 // wantNothing checks that nothing is left of the lock in Redis. A group may still
 // be releasing: for a red lock's unlock a majority is enough.
 func (b *bout) wantNothing() {

@@ -154,6 +154,7 @@ func forceUnlockEndsTheHold(b *bout) {
 func foreignUnlock(b *bout) {
 	one, two := b.hand(b.first), b.hand(b.second)
 	one.acquire(0)
+	b.awaitAll(b.spec.names)
 	before := b.raw(b.spec.names[0])
 	two.wantRefused()
 	b.wantRaw(b.spec.names[0], before)
@@ -168,6 +169,7 @@ func unlockAfterTheLease(b *bout) {
 	one, two := b.hand(b.first), b.hand(b.second)
 	one.acquire(300 * time.Millisecond)
 	two.acquire(0)
+	b.awaitAll(b.spec.names)
 	before := b.raw(b.spec.names[0])
 	one.wantRefused()
 	b.wantRaw(b.spec.names[0], before)
@@ -217,15 +219,16 @@ func nameMapper(b *bout) {
 	two.wantTry(false)
 	plain.wantTry(true)
 	plain.unlock()
-	if got := b.raw(prefix + b.spec.names[0]); !strings.HasSuffix(got, "=1") {
-		b.Errorf("hash %q: got %q, want a hold", prefix+b.spec.names[0], got)
-	}
-	came := two.begin("lock", 0, 0)
 	mapped := b.spec
 	mapped.names = nil
 	for _, name := range b.spec.names {
 		mapped.names = append(mapped.names, prefix+name)
 	}
+	b.awaitAll(mapped.names)
+	if got := b.raw(prefix + b.spec.names[0]); !strings.HasSuffix(got, "=1") {
+		b.Errorf("hash %q: got %q, want a hold", prefix+b.spec.names[0], got)
+	}
+	came := two.begin("lock", 0, 0)
 	b.awaitWaiter(mapped)
 	one.unlock()
 	if got := b.soon(came, 4*second); got.err != nil {
@@ -259,6 +262,7 @@ func watchdog(b *bout) {
 	own := two.on(b.kind.spec(b.name + " own"))
 	own.acquire(0)
 	one.acquire(0)
+	b.awaitAll(b.spec.names)
 	came := two.begin("tryLock", 3*period, 0)
 	for end := time.Now().Add(3 * period); time.Now().Before(end); pause(50 * time.Millisecond) {
 		left, err := b.site.admin.PTTL(b.Context(), b.spec.names[0]).Result()

@@ -26,6 +26,7 @@ func (b *bout) member(i int) spec { return spec{"lock", b.spec.names[i : i+1]} }
 func membersAreLocks(b *bout) {
 	one, two := b.hand(b.first), b.hand(b.second)
 	one.acquire(0)
+	b.awaitAll(b.spec.names)
 	for i := range b.spec.names {
 		two.on(b.member(i)).wantTry(false)
 	}
@@ -129,6 +130,7 @@ func membersLease(b *bout) {
 	if !one.try(2*time.Second, 20*time.Second) {
 		b.Fatal("not acquired")
 	}
+	b.awaitAll(b.spec.names)
 	for i := range b.spec.names {
 		two.on(b.member(i)).seesTTL(20 * time.Second)
 		two.on(b.member(i)).sees(true, false, 0)
