@@ -3,6 +3,7 @@ package rlock
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -91,6 +92,9 @@ func (s *spy) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 
 const kinds = 8
 
+// place is where in a script Redis says an error happened: 6.2 before its text, later ones after it.
+var place = regexp.MustCompile(`@user_script: *\d+: | script: .*`)
+
 func mine(i int) string { return me + strconv.Itoa(i) }
 
 // setUp makes of each lock: 0 free, 1 ours, 2 ours twice with a longer lease, 3 somebody else's, 4 of another type, 5 ours
@@ -156,7 +160,7 @@ func answered(sender *script.Sender, ops []script.Op, all, amongOthers bool) str
 			ms, _ := a.Reply[1].(int64)
 			a.Reply = []any{int64(0), about(time.Duration(ms) * time.Millisecond)}
 		}
-		told = append(told, strings.Split(fmt.Sprint(a.Reply, " ", a.Err), " script:")[0])
+		told = append(told, place.ReplaceAllString(fmt.Sprint(a.Reply, " ", a.Err), ""))
 	}
 	return strings.Join(told, "; ")
 }
