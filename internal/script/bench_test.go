@@ -20,11 +20,12 @@ import (
 //	set     SET NX and a script that deletes, by the caller itself: what libraries do that know no count
 //	caller  the scripts of the plain lock, by the caller itself
 //	lanes   the same through a Sender
+//	three   the scripts of a multi lock of three names, by the caller itself
 func BenchmarkPairs(b *testing.B) {
 	ways := []struct {
 		name string
 		open func(b *testing.B, rdb *redis.Client) func(ctx context.Context, key string) error
-	}{{"set", bySet}, {"caller", byCaller}, {"lanes", byLanes}}
+	}{{"set", bySet}, {"caller", byCaller}, {"lanes", byLanes}, {"three", threeByCaller}}
 	for _, callers := range []int{1, 16, 128} {
 		for _, way := range ways {
 			b.Run(fmt.Sprintf("%s/%d", way.name, callers), func(b *testing.B) {
@@ -67,22 +68,50 @@ func ops(key string) (acquire, release script.Op) {
 	return rlock.Driver{}.Acquire(key, owner, 30*time.Second, 0), rlock.Driver{}.Release(key, owner, 0, "PUBLISH")
 }
 
-func byCaller(b *testing.B, rdb *redis.Client) func(context.Context, string) error {
+// sends sends one operation, or several in one go, as a Sender does.
+func sends(b *testing.B, rdb *redis.Client) func(ctx context.Context, verb *script.Verb, ops ...script.Op) error {
 	program := script.NewProgram(rlock.Verbs()...)
 	sha, err := rdb.ScriptLoad(context.Background(), program.Source()).Result()
 	if err != nil {
 		b.Fatal(err)
 	}
-	send := func(ctx context.Context, op script.Op) error {
-		args := append([]any{"evalsha", sha, 1, op.Keys[0]}, op.Args...)
-		return rdb.Process(ctx, redis.NewCmd(ctx, append(args, op.Verb.Name)...))
+	return func(ctx context.Context, verb *script.Verb, ops ...script.Op) error {
+		args := []any{"evalsha", sha, len(ops)}
+		for _, op := range ops {
+			args = append(args, op.Keys[0])
+		}
+		if len(ops) > 1 {
+			args = append(args, len(ops))
+		}
+		for _, op := range ops {
+			args = append(args, op.Args...)
+		}
+		return rdb.Process(ctx, redis.NewCmd(ctx, append(args, verb.Name)...))
 	}
+}
+
+func threeByCaller(b *testing.B, rdb *redis.Client) func(context.Context, string) error {
+	send := sends(b, rdb)
 	return func(ctx context.Context, key string) error {
-		acquire, release := ops(key)
-		if err := send(ctx, acquire); err != nil {
+		var acquires, releases [3]script.Op
+		for i := range acquires {
+			acquires[i], releases[i] = ops(key + ":" + strconv.Itoa(i))
+		}
+		if err := send(ctx, acquires[0].Verb.All, acquires[:]...); err != nil {
 			return err
 		}
-		return send(ctx, release)
+		return send(ctx, releases[0].Verb.Each, releases[:]...)
+	}
+}
+
+func byCaller(b *testing.B, rdb *redis.Client) func(context.Context, string) error {
+	send := sends(b, rdb)
+	return func(ctx context.Context, key string) error {
+		acquire, release := ops(key)
+		if err := send(ctx, acquire.Verb, acquire); err != nil {
+			return err
+		}
+		return send(ctx, release.Verb, release)
 	}
 }
 
