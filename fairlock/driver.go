@@ -16,9 +16,8 @@ var (
 	//go:embed release.lua
 	releaseSource string
 
-	acquire = script.NewVerb("fairlock.acquire", acquireSource)
+	acquire = script.NewVerb("fairlock.acquire", acquireSource).With(release, nil, nil) // whose arguments are the first three
 	release = script.NewVerb("fairlock.release", releaseSource)
-	enter   = acquire.With(release, nil, nil) // whose arguments are the first three
 )
 
 // Verbs are the scripts of this kind, beside those of the plain lock.
@@ -38,7 +37,7 @@ func (driver) Channel(key, owner string) string { return prefix(key) + owner }
 // Stand takes a free lock if nobody stands before the owner; otherwise it takes a
 // place in the queue, renews it, or neither, as p says.
 func (driver) Stand(key, owner string, lease time.Duration, p engine.Place, publish string) script.Op {
-	return op(enter, key, owner, publish, prefix(key), engine.Milliseconds(lease), engine.Milliseconds(p.Lease), p.Since,
+	return op(acquire, key, owner, publish, prefix(key), engine.Milliseconds(lease), engine.Milliseconds(p.Lease), p.Since,
 		flag(p.Renew), flag(p.Mixed))
 }
 

@@ -193,7 +193,7 @@ func (a *acquisition) hold(elected []*hold) (*hold, error) {
 	}
 	limited, cancel := context.WithTimeout(a.wait, engine.AttemptLimit)
 	defer cancel()
-	defer a.all[0].Lock.OnClose(cancel)() // of one client: see open
+	defer a.all[0].Lock.OnClose(cancel)() // see untilOneCloses: wait does not end with an only client
 	err := h.extend(limited, a.ask.Lease)
 	if err == nil {
 		return h, nil

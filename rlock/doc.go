@@ -33,6 +33,10 @@
 // the one that is there; each checks its arguments before its first write; and
 // releasing works while Redis refuses memory.
 //
+// acquire_all.lua and release_each.lua do what acquire.lua and release.lua do for several
+// locks in one go: the members of a multi lock, and releases that share a call. undo.lua
+// takes an acquire back in the call that made it.
+//
 // # What is different from Redisson, and why
 //
 // Redisson adds to the count, so a command that is sent again after a lost reply

@@ -27,7 +27,7 @@ var (
 	//go:embed inspect.lua
 	inspectSource string
 
-	acquire = script.NewVerb("rlock.acquire", acquireSource)
+	acquire = script.NewVerb("rlock.acquire", acquireSource).With(undo, nil, nil)
 	renew   = script.NewVerb("rlock.renew", renewSource)
 	release = script.NewVerb("rlock.release", releaseSource)
 	undo    = script.NewVerb("rlock.undo", undoSource)
@@ -35,9 +35,8 @@ var (
 	acquireAll  = script.NewVerb("rlock.acquire_all", acquireAllSource)
 	releaseEach = script.NewVerb("rlock.release_each", releaseEachSource)
 
-	reenter = acquire.With(undo, nil, nil)
-	enter   = acquire.With(undo, acquireAll, nil)
-	free    = release.With(nil, nil, releaseEach)
+	enter = acquire.With(undo, acquireAll, nil) // of a new owner
+	free  = release.With(nil, nil, releaseEach) // the last one
 
 	force   = script.NewVerb("rlock.force", forceSource)
 	inspect = script.NewVerb("rlock.inspect", inspectSource)
@@ -63,9 +62,9 @@ func (Driver) Channel(key, _ string) string { return keys.Channel(key) }
 // Acquire takes a free lock, or counts one more hold for the owner that has it:
 // before is the count that it has reached, so executing it twice changes nothing.
 func (Driver) Acquire(key, owner string, lease time.Duration, before int) script.Op {
-	verb := enter
-	if before > 0 {
-		verb = reenter
+	verb := acquire
+	if before == 0 {
+		verb = enter
 	}
 	return op(verb, key, engine.Milliseconds(lease), owner, before)
 }

@@ -289,7 +289,7 @@ func GiveBack(wait context.Context, bids []*Bid) {
 	}
 	wait, cancel := context.WithCancel(wait)
 	defer cancel()
-	defer bids[0].Lock.OnClose(cancel)() // of several clients wait ends with each
+	defer bids[0].Lock.OnClose(cancel)() // wait ends with each of several clients, not with an only one
 	leaveAll(patience{ctx: wait, until: time.Now().Add(aMoment)}, won, len(won), len(won))
 	for _, b := range bids {
 		if b.won != nil {

@@ -95,7 +95,9 @@ func (s *Sender) lanesTo(server string) *lanes {
 func (s *Sender) send(batch []*Call) {
 	now := time.Now()
 	units := make([]unit, 0, len(batch))
-	for _, inOneGo := range []bool{true, false} { // in runs as long as can be; what waits has no order but that of who waits for whom
+	// Those that can be done in one go come first, so that they make one run. Operations that wait together
+	// have no order that anybody relies on: lanes overtake each other all the time.
+	for _, inOneGo := range []bool{true, false} {
 		for _, c := range batch {
 			c.sent = now
 			for i := range c.ops {
