@@ -35,9 +35,9 @@ type hold struct {
 	lost     error         // the last loss of a member that did not end the hold
 	unlocked chan struct{} // made by the first Unlock, closed when that is over
 	span     tracing.Hold
-	ended    func()      // told of the end
-	onEnd    func(error) // see OnEnd
-	kept     bool        // a keeper looks after it
+	ended    func()                   // told of the end
+	onEnd    func(engine.Held, error) // see OnEnd
+	kept     bool                     // a keeper looks after it
 }
 
 var _ locking.Hold = (*hold)(nil)
@@ -53,7 +53,7 @@ func newHold(g *group, members []engine.Held, need int, lease time.Duration) *ho
 	h.members = slices.Clip(members)
 	h.latest = h.members
 	for _, m := range members {
-		m.OnEnd(func(cause error) { h.memberEnded(m, cause) })
+		m.OnEnd(h.memberEnded)
 	}
 	return h
 }
@@ -68,7 +68,11 @@ func (h *hold) memberEnded(m engine.Held, cause error) {
 	h.mu.Lock()
 	for i, member := range h.members {
 		if member == m {
-			h.members = append(h.members[:i:i], h.members[i+1:]...)
+			if i == 0 { // mostly: they are released in this order
+				h.members = h.members[1:]
+			} else {
+				h.members = append(h.members[:i:i], h.members[i+1:]...)
+			}
 			if errors.Is(cause, locking.ErrClosed) || hasClosed(m) {
 				h.closed = append(h.closed, m)
 			}
@@ -112,7 +116,7 @@ func (h *hold) finish() {
 		ended()
 	}
 	if onEnd != nil {
-		onEnd(cause)
+		onEnd(h, cause)
 	}
 }
 

@@ -15,16 +15,16 @@ type lapsing struct {
 	engine.Held
 	over    bool
 	ended   bool
-	told    func(error)
+	told    func(engine.Held, error)
 	dropped bool
 }
 
-func (l *lapsing) Name() string           { return "orders" }
-func (l *lapsing) Owner() string          { return "client:1" }
-func (l *lapsing) Count() int             { return 1 }
-func (l *lapsing) Drop()                  { l.dropped = true }
-func (l *lapsing) Lose()                  { l.dropped = true }
-func (l *lapsing) OnEnd(told func(error)) { l.told = told }
+func (l *lapsing) Name() string                        { return "orders" }
+func (l *lapsing) Owner() string                       { return "client:1" }
+func (l *lapsing) Count() int                          { return 1 }
+func (l *lapsing) Drop()                               { l.dropped = true }
+func (l *lapsing) Lose()                               { l.dropped = true }
+func (l *lapsing) OnEnd(told func(engine.Held, error)) { l.told = told }
 
 func (l *lapsing) Err() error {
 	if !l.over {
@@ -32,7 +32,7 @@ func (l *lapsing) Err() error {
 	}
 	if !l.ended {
 		l.ended = true
-		l.told(locking.ErrLost)
+		l.told(l, locking.ErrLost)
 	}
 	return locking.ErrLost
 }

@@ -131,7 +131,7 @@ func (h *hold) join(l *engine.Lock, m engine.Held) bool {
 	lease := time.Until(h.extended)
 	h.mu.Unlock()
 	if ok {
-		m.OnEnd(func(cause error) { h.memberEnded(m, cause) })
+		m.OnEnd(h.memberEnded)
 	}
 	if ok && lease >= time.Millisecond {
 		go catchUp(m, lease) // ends with the member, or the limit of an answer

@@ -11,15 +11,15 @@ import (
 // A quorum lock's hold can itself be one of a multi lock's.
 var _ engine.Held = (*hold)(nil)
 
-// OnEnd has told called with the cause once the hold has ended, at once if it has. Call it
+// OnEnd has told called with the hold and the cause once it has ended, at once if it has. Call it
 // once, before anybody else has the hold.
-func (h *hold) OnEnd(told func(cause error)) {
+func (h *hold) OnEnd(told func(h engine.Held, cause error)) {
 	h.mu.Lock()
 	h.onEnd = told
 	cause := h.life.Err
 	h.mu.Unlock()
 	if cause != nil {
-		told(cause)
+		told(h, cause)
 	}
 }
 

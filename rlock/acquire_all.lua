@@ -2,7 +2,8 @@
 -- The names must be distinct.
 -- KEYS[i]  name                hash: owner -> hold count
 -- ARGV[1]  how many            and for each what acquire.lua is given: lease, ms; owner; 0
--- returns  {0, count, ...}     all acquired
+-- returns  {1, 1}              all acquired, each for the first time
+--          {0, count, ...}     all acquired
 --          {i, {0, ttl ms}}    the i-th is held by another owner, and none is taken
 local n, lease, there, ttl = tonumber(ARGV[1]), '', {}, {}
 for i = 1, n do
@@ -31,7 +32,7 @@ for i = 1, n do
   end
 end
 
-local answers = {0}
+local answers, alike = {0}, true
 for i = 1, n do
   local count, lease = there[i] and math.max(there[i], 1), ARGV[3 * i - 1]
   local set = redis.pcall('HSET', KEYS[i], ARGV[3 * i], count or '1') -- also what is there: a replica must not confirm it
@@ -41,5 +42,6 @@ for i = 1, n do
     return set
   end
   answers[i + 1] = count or 1
+  alike = alike and answers[i + 1] == 1
 end
-return answers
+return alike and {1, 1} or answers

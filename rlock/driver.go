@@ -96,5 +96,9 @@ func (Driver) Force(key, publish string) script.Op {
 func (Driver) Inspect(key, owner string) script.Op { return op(inspect, key, owner) }
 
 func op(verb *script.Verb, key string, args ...any) script.Op {
-	return script.Op{Verb: verb, Keys: []string{key}, Args: args}
+	own := &struct { // in one piece
+		keys [1]string
+		args [4]any
+	}{keys: [1]string{key}}
+	return script.Op{Verb: verb, Keys: own.keys[:], Args: own.args[:copy(own.args[:], args)]}
 }

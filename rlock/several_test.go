@@ -70,10 +70,33 @@ func TestSeveralInOneGo(t *testing.T) {
 	}
 }
 
-// A spy sees the verb of the last script, and the error of its call.
+// The usual answers are numbers, which Redis writes fastest.
+func TestTheUsualAnswersOfSeveral(t *testing.T) {
+	rdb := redistest.Start(t).Client(t)
+	sender := newSender(t, rdb)
+	var acquires, releases []script.Op
+	for i, name := range names {
+		acquires = append(acquires, Driver{}.Acquire(name, mine(i), second, 0))
+		releases = append(releases, Driver{}.Release(name, mine(i), 0, "PUBLISH"))
+	}
+	seen := &spy{}
+	rdb.AddHook(seen)
+	for _, c := range []struct {
+		ops  []script.Op
+		want any
+	}{{[]script.Op{script.All(acquires)}, int64(1)}, {releases, int64(0)}} {
+		<-sender.Start(c.ops...).Done()
+		if seen.reply != c.want {
+			t.Errorf("%s: got %v, want %v", seen.verb, seen.reply, c.want)
+		}
+	}
+}
+
+// A spy sees the verb of the last script, and the reply or the error of its call.
 type spy struct {
-	verb string
-	err  error
+	verb  string
+	reply any
+	err   error
 }
 
 func (*spy) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -85,6 +108,7 @@ func (s *spy) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		err := next(ctx, cmd)
 		if args := cmd.Args(); strings.HasPrefix(cmd.Name(), "eval") {
 			s.verb, s.err = fmt.Sprint(args[len(args)-1]), err
+			s.reply = cmd.(interface{ Val() any }).Val()
 		}
 		return err
 	}

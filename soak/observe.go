@@ -116,9 +116,12 @@ func answer(reply any) (numbers []int64, text string) {
 }
 
 // shareOf reads one operation's part of the answer to several that are done in one:
-// {0, answer, …}, or, all or nothing, {which one was not possible, its answer}. One that was taken back
+// n, the same answer for each; {0, answer, …}; or, all or nothing, {which one was not possible, its answer}. One that was taken back
 // within the same script was never there.
 func shareOf(reply any, share int) ([]int64, string) {
+	if n, ok := reply.(int64); ok {
+		return answer(n)
+	}
 	list, ok := reply.([]any)
 	if !ok || len(list) == 0 {
 		return nil, fmt.Sprint(reply)

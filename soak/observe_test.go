@@ -69,6 +69,7 @@ func TestShares(t *testing.T) {
 	}{
 		{[]any{int64(0), int64(1), []any{int64(1), int64(7), int64(8)}}, "[1 1] , [1 7 8] "},
 		{[]any{int64(2), []any{int64(0), int64(5)}}, "[] taken back, [0 5] "},
+		{int64(1), "[1 1] , [1 1] "},
 		{"WRONGTYPE", "[] WRONGTYPE, [] WRONGTYPE"},
 	} {
 		one, why := shareOf(c.reply, 1)

@@ -99,7 +99,9 @@ func (e *Engine) sendRenewals(ops []script.Op, answered func([]script.Answer, ti
 }
 
 func (e *Engine) nextOwner() string {
-	return e.config.ID + ":" + strconv.FormatUint(e.number.Add(1), 10)
+	var room [64]byte // 36 of a UUID, 1, and 20 at most
+	id := append(append(room[:0], e.config.ID...), ':')
+	return string(strconv.AppendUint(id, e.number.Add(1), 10))
 }
 
 func (e *Engine) jitter(most time.Duration) time.Duration {

@@ -12,8 +12,8 @@ type Held interface {
 	Carrier
 	// Carry returns ctx with the owner: a Lock with it re-enters.
 	Carry(ctx context.Context) context.Context
-	// OnEnd has told called with the cause once the hold has ended.
-	OnEnd(told func(cause error))
+	// OnEnd has told called with the hold and the cause once it has ended.
+	OnEnd(told func(h Held, cause error))
 	// Drop releases the hold in the background.
 	Drop()
 	// Lose is Drop of what is given back because another one is lost: who re-enters is told that it is.

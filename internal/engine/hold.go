@@ -20,8 +20,8 @@ type hold struct {
 	span   tracing.Hold
 
 	life     Life
-	unlocked chan struct{} // made by the first Unlock, closed when that is over
-	ended    func(error)   // told of the end, see OnEnd
+	unlocked chan struct{}     // made by the first Unlock, closed when that is over
+	ended    func(Held, error) // told of the end, see OnEnd
 }
 
 var _ locking.Hold = (*hold)(nil)
@@ -85,19 +85,19 @@ func (h *hold) finish() {
 	h.owner.mu.Unlock()
 	span.End(OutcomeOf(cause))
 	if told != nil {
-		told(cause)
+		told(h, cause)
 	}
 }
 
-// OnEnd has told called with the cause once the hold has ended, at once if it has. Call it
+// OnEnd has told called with the hold and the cause once it has ended, at once if it has. Call it
 // once, before anybody else has the hold.
-func (h *hold) OnEnd(told func(cause error)) {
+func (h *hold) OnEnd(told func(h Held, cause error)) {
 	h.owner.mu.Lock()
 	h.ended = told
 	cause := h.life.Err
 	h.owner.mu.Unlock()
 	if cause != nil {
-		told(cause)
+		told(h, cause)
 	}
 }
 

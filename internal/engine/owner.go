@@ -25,6 +25,7 @@ type owner struct {
 
 	mu      sync.Mutex
 	holds   []*hold       // those that owe an Unlock
+	single  [1]*hold      // the room for a single one, as mostly
 	leaving *hold         // the one whose Unlock is under way; not among holds any more
 	trusted time.Time     // the lock is ours until then, whatever has become of Redis
 	renewed time.Time     // sending of the latest confirmation
@@ -42,7 +43,9 @@ type owner struct {
 }
 
 func (e *Engine) newOwner(t *Target) *owner {
-	return &owner{engine: e, target: t, id: e.nextOwner()}
+	o := &owner{engine: e, target: t, id: e.nextOwner()}
+	o.holds = o.single[:0]
+	return o
 }
 
 // window tells until when a lease that was confirmed is trusted: it counts from
@@ -101,9 +104,11 @@ func (o *owner) give() {
 // state tells why the owner is retired, nil if it is not: it looks at the clock
 // too, because the watchdog may be late (a process that was stopped, say). One that has not had the
 // lock yet is not retired.
-func (o *owner) state() error {
+func (o *owner) state() error { return o.stateAt(time.Now()) }
+
+func (o *owner) stateAt(now time.Time) error {
 	o.mu.Lock()
-	lapsed := o.ended == nil && !o.renewed.IsZero() && !time.Now().Before(o.trusted)
+	lapsed := o.ended == nil && !o.renewed.IsZero() && !now.Before(o.trusted)
 	ended := o.ended
 	o.mu.Unlock()
 	if lapsed {
@@ -119,13 +124,14 @@ func (o *owner) state() error {
 func (o *owner) admit(h *hold, sent time.Time, lease time.Duration, before int) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	now := time.Now()
 	until := window(sent, lease)
-	if o.ended != nil || before > 0 && len(o.holds) == 0 || !time.Now().Before(later(until, o.trusted)) {
+	if o.ended != nil || before > 0 && len(o.holds) == 0 || !now.Before(later(until, o.trusted)) {
 		return false
 	}
 	o.engine.remember(o)
 	if before == 0 {
-		o.handUntil = handOverUntil(sent, time.Now())
+		o.handUntil = handOverUntil(sent, now)
 	}
 	h.owner = o
 	h.count = len(o.holds) + 1

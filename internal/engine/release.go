@@ -216,7 +216,6 @@ func (o *owner) releaseOp(after int) script.Op {
 
 // told reads the answer to a release.
 func (o *owner) told(answer script.Answer, after int, inside, earlier bool) error {
-	goneIsLost := !inside || !earlier && !o.zeroed.Load() && o.within()
 	if o.engine.untold(o.target, answer) {
 		return nil
 	}
@@ -224,7 +223,7 @@ func (o *owner) told(answer script.Answer, after int, inside, earlier bool) erro
 	if err != nil {
 		return err
 	}
-	if v[0] == gone && (after > 0 || goneIsLost) {
+	if v[0] == gone && (after > 0 || !inside || !earlier && !o.zeroed.Load() && o.within()) {
 		return locking.ErrLost
 	}
 	return nil

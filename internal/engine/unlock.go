@@ -45,6 +45,7 @@ func UnlockAll(ctx context.Context, members []Held, least, enough int) []error {
 
 // leaveAll releases holds, and waits within the patience until enough of them are.
 func leaveAll(p patience, members []Held, least, enough int) *exit {
+	now := time.Now()
 	x := &exit{
 		p: p, patient: least >= len(members), least: least, enough: enough,
 		leavers: make([]leaving, len(members)),
@@ -52,10 +53,10 @@ func leaveAll(p patience, members []Held, least, enough int) *exit {
 	}
 	for i, m := range members {
 		h := m.(*hold)
-		x.leavers[i] = leaving{h: h, inside: h.owner.state() == nil}
+		x.leavers[i] = leaving{h: h, inside: h.owner.stateAt(now) == nil}
 	}
 	x.start()
-	x.wait()
+	x.wait(now.Add(aMoment))
 	x.end()
 	return x
 }
@@ -210,17 +211,16 @@ func goTogether(ready []*leaving, server func(*owner) string) (batch, rest []*le
 // server names the server that has the owner's lock, as far as that is known.
 func (o *owner) server() string { return o.engine.sender.Server(o.target.Key) }
 
-// wait waits until enough are released, nothing is expected any more, or the limit.
-func (x *exit) wait() {
-	moment := time.Now().Add(aMoment)
-	for {
+// wait waits until enough are released, nothing is expected any more, or the limit; and for what can be spared
+// only until that moment.
+func (x *exit) wait(moment time.Time) {
+	for x.released < x.enough && x.settled < len(x.leavers) {
 		now := time.Now()
 		brief := !now.Before(moment)
 		if brief {
 			x.hearAll() // also those for whom nobody was woken
 		}
-		settled := x.released >= x.enough || x.settled == len(x.leavers) || brief && x.released >= x.least
-		if settled || !now.Before(x.p.until) || x.p.ctx.Err() != nil {
+		if brief && x.released >= x.least || !now.Before(x.p.until) || x.p.ctx.Err() != nil {
 			return
 		}
 		limit := x.p.until

@@ -55,6 +55,9 @@ func slots(op *Op) map[int]bool {
 // possible, that one has its answer and the others ErrUndone. An error is everybody's.
 func (a Answer) Shares(n int) []Answer {
 	shares := make([]Answer, n)
+	if a.alike(shares) {
+		return shares
+	}
 	failed, err := a.Ints(1)
 	if err == nil {
 		err = a.split(int(failed[0]), shares)
@@ -72,6 +75,8 @@ func (a Answer) each(n int) []Answer {
 	shares := make([]Answer, n)
 	failed, err := a.Ints(1)
 	switch {
+	case a.alike(shares):
+		return shares
 	case err != nil:
 	case failed[0] != 0:
 		err = fmt.Errorf("%w: %v", errReply, a.Reply)
@@ -79,6 +84,20 @@ func (a Answer) each(n int) []Answer {
 		err = a.split(0, shares)
 	}
 	return everybodys(err, shares)
+}
+
+// alike reads {1, n}, the answer of each of them, and tells whether that is what it is.
+func (a Answer) alike(shares []Answer) bool {
+	if len(a.Reply) != 2 || a.Reply[0] != int64(1) {
+		return false
+	}
+	if _, ok := a.Reply[1].(int64); !ok {
+		return false
+	}
+	for i := range shares {
+		shares[i] = a
+	}
+	return true
 }
 
 // everybodys makes an error, if there is one, that of all shares.

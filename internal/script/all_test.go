@@ -41,6 +41,8 @@ func TestAll(t *testing.T) {
 			[]string{"take a", "take b", "take c"}, []string{"[1 a] <nil>", "[1 b] <nil>", "[1 c] <nil>"}},
 		{"answers that travel as numbers", []Op{counting("a"), takes("b", "1"), counting("c")},
 			[]string{"take a", "take b", "take c"}, []string{"[1 7] <nil>", "[1 b] <nil>", "[1 7] <nil>"}},
+		{"all the same", []Op{counting("a"), counting("b"), counting("c")},
+			[]string{"take a", "take b", "take c"}, []string{"[1 7] <nil>", "[1 7] <nil>", "[1 7] <nil>"}},
 		{"and are taken back", []Op{counting("a"), counting("b"), takes("c", "0")},
 			[]string{"take a", "take b", "take c", "back b", "back a"}, []string{undone, undone, "[0 c] <nil>"}},
 		{"one of one", []Op{takes("a", "1")}, []string{"take a"}, []string{"[1 a] <nil>"}},
@@ -75,6 +77,29 @@ func TestAll(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What Redis writes fastest is a number, so that is what it is mostly asked to write: if each has answered the same, it is their answer.
+func TestTheSameAnswerOfAll(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, rdb redis.UniversalClient) {
+		s := NewSender(rdb, groups)
+		t.Cleanup(s.Close)
+		for _, c := range []struct {
+			ops  []Op
+			want string
+		}{
+			{[]Op{counting("a"), counting("b")}, "[1 7]"},
+			{[]Op{counting("a")}, "[1 7]"},
+			{[]Op{counting("a"), takes("b", "1")}, "[0 7 [1 b]]"},
+			{[]Op{takes("a", "1"), takes("a", "1")}, "[0 [1 a] [1 a]]"},
+			{[]Op{takes("a", "1")}, "[0 [1 a]]"},
+		} {
+			if got := fmt.Sprint(answers(t, s.Start(All(c.ops)))[0].Reply); got != c.want {
+				t.Errorf("got %s, want %s", got, c.want)
+			}
+		}
+	})
 }
 
 const undone = "undone"
@@ -133,11 +158,13 @@ func TestSharesOfForeignAnswers(t *testing.T) {
 		{Reply: []any{int64(3), []any{int64(1)}}},
 		{Reply: []any{int64(-1), []any{int64(1)}}},
 		{Reply: []any{int64(1)}},
+		{Reply: []any{int64(1), "7"}},
+		{Reply: []any{int64(2), int64(7)}},
+		{Reply: []any{int64(1), int64(7), int64(8)}},
 		{Reply: []any{int64(0), "a", "b"}},
 		{Reply: []any{int64(0), "WRONGTYPE a", int64(1)}},
 		{Reply: []any{int64(2), "WRONGTYPE b"}},
 		{Reply: []any{int64(1), []any{int64(1), int64(1)}}}, // failed, and done
-		{Reply: []any{int64(1), int64(1)}},                  // the same
 	} {
 		for i, share := range answer.Shares(2) {
 			if share.Err == nil || errors.Is(share.Err, ErrUndone) || answer.Err != nil && !errors.Is(share.Err, boom) {

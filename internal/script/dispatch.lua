@@ -40,9 +40,9 @@ end
 -- All: run operations until one does not answer {1, ...}; then take back those before it, in reverse.
 -- Their keys begin after KEYS[key], one after the other. ARGV has, from arg + 1 to last, for each its verb, the
 -- verb that takes it back, the number of keys and of arguments, which both verbs have, and the arguments.
--- returns  {0, answer, ...}; {number of the one that was not possible, its answer}; or the text of its error
+-- returns  n, if each answered {1, n}; {0, answer, ...}; {number of the one that was not possible, its answer}; or the text of its error
 local function all(key, arg, last)
-  local answers, starts = {0}, {}
+  local answers, starts, alike = {0}, {}, true
   while arg < last do
     local n = #answers
     starts[n] = arg
@@ -57,9 +57,10 @@ local function all(key, arg, last)
       return {n, answer}
     end
     answers[n + 1] = answer
+    alike = alike and answer == answers[2]
     key, arg = key + ARGV[arg + 3], arg + 4 + ARGV[arg + 4]
   end
-  return answers
+  return alike and type(answers[2]) == 'number' and answers[2] or answers
 end
 
 local answers, last = {}, #ARGV - 1

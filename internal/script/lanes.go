@@ -75,7 +75,7 @@ func (l *lanes) run() {
 	var t trip
 	for {
 		for l.depart(&t) {
-			l.sender.send(t.batch) // who is told of an answer may take its time: the trip lasts until then, for look
+			l.sender.send(t.batch, t.start) // who is told of an answer may take its time: the trip lasts until then, for look
 			if !l.arrive(&t) {
 				break
 			}

@@ -16,9 +16,9 @@ var dispatch string
 //
 // What takes more time in Redis than the commands is what is around them in Lua. So a verb may have others that
 // do several of its operations in one go, All and Each. Both have the keys of all, one after the other; their first argument
-// is the number of operations, and then come the arguments of all. An All answers as dispatch.lua does for one: {0, answer,
-// ...}, or {which one was not possible, its answer}; an Each always {0, answer, ...}, with the text of an error in place
-// of an answer.
+// is the number of operations, and then come the arguments of all. An All answers as dispatch.lua does for one: {1, n},
+// if that is the answer of each; {0, answer, ...}; or {which one was not possible, its answer}. An Each answers {1, n} or {0, answer, ...}, with
+// the text of an error in place of an answer.
 type Verb struct {
 	Name   string // as it is sent, and seen in MONITOR: "rlock.acquire"
 	Source string // the text of its .lua file

@@ -22,6 +22,7 @@ for i = 1, tonumber(ARGV[1]) do
   redis.call('RPUSH', KEYS[i], 'drop ' .. ARGV[2 * i] .. ARGV[2 * i + 1])
   answers[i + 1] = ({bad = 'WRONGTYPE bad', gone = {-1, 0}, untold = {2, 'text'}})[ARGV[2 * i]] or 0
   if ARGV[2 * i] == 'torn' then answers[i + 1] = nil end
+  if ARGV[2 * i] == 'alike' then return {1, 0} end
   if ARGV[2 * i] == 'foreign' then return {2, {0, 5}} end
 end
 return answers`)
@@ -51,6 +52,8 @@ func TestRuns(t *testing.T) {
 		{"each has its own answer", []Op{dropped("a"), dropped("bad"), dropped("gone"), dropped("untold"), dropped("b")},
 			[]string{"each of 5", "drop a!", "drop bad!", "drop gone!", "drop untold!", "drop b!"},
 			[]string{"[1 0] <nil>", "[] WRONGTYPE bad", "[-1 0] <nil>", "[2 text] <nil>", "[1 0] <nil>"}},
+		{"the same answer of each", []Op{dropped("a"), added, dropped("alike")}, []string{"each of 2", "drop a!", "drop alike!"},
+			[]string{"[1 0] <nil>", "[1 x] <nil>", "[1 0] <nil>"}},
 		{"too few answers are nobody's", []Op{dropped("a"), dropped("torn"), added}, []string{"each of 2", "drop a!", "drop torn!"},
 			[]string{foreign, foreign, "[1 x] <nil>"}},
 		{"none makes the others fail", []Op{dropped("a"), dropped("foreign")}, []string{"each of 2", "drop a!", "drop foreign!"}, []string{foreign, foreign}},

@@ -89,11 +89,10 @@ func (s *Sender) lanesTo(server string) *lanes {
 	return l.(*lanes)
 }
 
-// send sends a batch and finishes its calls. What was not executed at first and
+// send sends a batch now and finishes its calls. What was not executed at first and
 // goes out again within it keeps the date of the first copy: a trust window that
 // begins too early errs on the safe side.
-func (s *Sender) send(batch []*Call) {
-	now := time.Now()
+func (s *Sender) send(batch []*Call, now time.Time) {
 	units := make([]unit, 0, len(batch))
 	// Those that can be done in one go come first, so that they make one run. Operations that wait together
 	// have no order that anybody relies on: lanes overtake each other all the time.

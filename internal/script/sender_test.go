@@ -267,7 +267,7 @@ func TestOneLaneTakesAllThatWaits(t *testing.T) {
 	for _, c := range calls[maxOps:] {
 		answers(t, c)
 	}
-	s.send(own.batch)
+	s.send(own.batch, time.Now())
 	for l.arrive(&own) && l.depart(&own) {
 		t.Error("something still waited")
 	}
