@@ -5,39 +5,40 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync/atomic"
 
 	"github.com/holdfast-go/holdfast/internal/engine"
 	"github.com/holdfast-go/holdfast/locking"
 )
 
 // enter makes a race for each quorum lock of a multi lock. They are acquired after the others, in an order that
-// is common to all, as the others are. end must be called at the end; done is called after all that
-// uses the bids.
-func (a *acquisition) enter(ctx context.Context, done func()) (end func()) {
-	var under atomic.Int32
-	under.Store(1 + int32(len(a.multi.quorums)))
-	over := func() {
-		if under.Add(-1) == 0 {
-			done()
-		}
-	}
+// is common to all, as the others are. leave must follow.
+func (a *acquisition) enter(ctx context.Context) {
+	a.under.Store(1 + int32(len(a.multi.quorums)))
 	rest := a.all[len(a.bids):]
 	for _, q := range a.multi.quorums {
 		r := q.newRace(ctx, a.wait, a.ask, rest[:len(q.given)])
-		r.span, r.done = a.span, over
+		r.span, r.done = a.span, a.out
 		a.races = append(a.races, r)
 		rest = rest[len(q.given):]
 	}
 	slices.SortStableFunc(a.races, func(x, y *race) int { return inOrder(x.red.given)[0].Compare(inOrder(y.red.given)[0]) })
-	return func() {
-		for _, b := range a.bids {
-			b.StopWaiting() // whoever is next waits for no server of a quorum lock's
-		}
-		for _, r := range a.races {
-			r.leave()
-		}
-		over()
+}
+
+// leave ends the call, but not what is still on its way to a server of a quorum lock's.
+func (a *acquisition) leave() {
+	for _, b := range a.bids {
+		b.StopWaiting() // whoever is next waits for none of these
+	}
+	for _, r := range a.races {
+		r.leave()
+	}
+	a.out()
+}
+
+// out is called by all that use the bids when they do not any more.
+func (a *acquisition) out() {
+	if a.under.Add(-1) == 0 {
+		a.done()
 	}
 }
 

@@ -66,22 +66,17 @@ func (g *group) open(ctx context.Context, members []*engine.Lock, opts []locking
 		return ask, nil, nil, nil, errors.New("holdfast: ctx is nil")
 	}
 	wait, unbound := untilOneCloses(ctx, ask, members)
-	bids = make([]*engine.Bid, 0, len(members))
-	done = func() {
-		for _, b := range slices.Backward(bids) {
+	all, err := engine.NewBids(ctx, wait, ask, members...)
+	if err != nil {
+		unbound()
+		return ask, nil, nil, nil, err
+	}
+	return ask, all, wait, func() {
+		for _, b := range slices.Backward(all) {
 			b.End()
 		}
 		unbound()
-	}
-	for _, m := range members {
-		b, err := m.NewBid(ctx, wait, ask)
-		if err != nil {
-			done()
-			return ask, nil, nil, nil, err
-		}
-		bids = append(bids, b)
-	}
-	return ask, bids, wait, done, nil
+	}, nil
 }
 
 // untilOneCloses is a context that ends with ctx, with the wait, and, if the members are of several clients, with

@@ -96,15 +96,16 @@ func (k *keeper) fetch(h *hold, m *engine.Lock) {
 			}
 		}
 	}
-	b, err := m.NewBid(owners, wait, locking.Acquire{})
+	bids, err := engine.NewBids(owners, wait, locking.Acquire{}, m)
 	if err != nil {
 		return // its client is closed
 	}
+	b := bids[0]
 	defer b.End()
 	if b.Prepare() != nil {
 		return
 	}
-	busy, err := engine.Ask([]*engine.Bid{b})
+	busy, err := engine.Ask(bids)
 	switch {
 	case engine.ClassOf(err) == script.Unknown:
 		h.owe(m, time.Now().Add(b.Lease()).UnixNano())

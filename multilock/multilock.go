@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-go/holdfast/internal/engine"
@@ -36,7 +37,7 @@ func New(tracer *tracing.Tracer, locks ...locking.Lock) *Multi {
 }
 
 func (l *Multi) acquireAll(ctx context.Context, opts []locking.AcquireOption) (*hold, error) {
-	members := slices.Clone(l.order())
+	members := slices.Clip(l.order())
 	for _, q := range l.quorums {
 		members = append(members, q.given...)
 	}
@@ -48,8 +49,9 @@ func (l *Multi) acquireAll(ctx context.Context, opts []locking.AcquireOption) (*
 	for _, b := range bids {
 		b.Trace(span)
 	}
-	a := &acquisition{multi: l, ask: ask, all: bids, bids: bids[:len(l.given)], wait: wait, span: span, single: ask.Bounded && ask.Wait == 0}
-	defer a.enter(ctx, done)()
+	a := &acquisition{multi: l, ask: ask, all: bids, bids: bids[:len(l.given)], wait: wait, done: done, span: span, single: ask.Bounded && ask.Wait == 0}
+	a.enter(ctx)
+	defer a.leave()
 	h, err := a.run()
 	end(h, bids[0].Lease(), err)
 	return h, err
@@ -72,6 +74,8 @@ type acquisition struct {
 	bids   []*engine.Bid // those that are not for quorum locks, in the global order
 	races  []*race       // for quorum locks, see elect
 	wait   context.Context
+	done   func()       // ends the bids
+	under  atomic.Int32 // how many use them: this call, and the races
 	span   tracing.Acquire
 	single bool
 	later  bool  // not the first try
@@ -169,7 +173,7 @@ func (a *acquisition) win() error {
 		case errors.Is(err, locking.ErrLost), engine.ClassOf(err) == script.Refused, a.single:
 			return a.over(err)
 		}
-		if waiting != nil && len(a.batches()) > 1 {
+		if waiting != nil && !a.inOneGo() {
 			waiting.StopWaiting() // another server is silent: nobody stands still behind us for that
 			waiting = nil
 		}
@@ -187,7 +191,7 @@ func (a *acquisition) win() error {
 // that were acquired first would have less of it.
 func (a *acquisition) hold(elected []*hold) (*hold, error) {
 	h := newHold(&a.multi.group, a.holds(elected), len(a.multi.parts), 0)
-	if a.ask.Lease == 0 || len(elected) == 0 && len(a.batches()) == 1 {
+	if a.ask.Lease == 0 || len(elected) == 0 && a.inOneGo() {
 		a.keep(elected)
 		return h, nil
 	}
@@ -305,6 +309,9 @@ func (a *acquisition) batches() (batches [][]*engine.Bid) {
 	}
 	return batches
 }
+
+// inOneGo tells whether all go together.
+func (a *acquisition) inOneGo() bool { return len(leading(a.bids)) == len(a.bids) }
 
 // leading are the bids at the beginning that go together.
 func leading(bids []*engine.Bid) []*engine.Bid {

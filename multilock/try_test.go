@@ -30,10 +30,11 @@ func oneLeftAt(t *testing.T, addr string) (*try, *one) {
 		Retry: func() backoff.BackOff { return &backoff.StopBackOff{} }, Logger: slog.New(slog.DiscardHandler),
 	})
 	t.Cleanup(func() { _ = e.Close(); _ = rdb.Close() })
-	b, err := rlock.New(e, "orders", "orders").NewBid(context.Background(), context.Background(), locking.Acquire{})
+	bids, err := engine.NewBids(context.Background(), context.Background(), locking.Acquire{}, rlock.New(e, "orders", "orders"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	b := bids[0]
 	t.Cleanup(b.End)
 	r := &race{red: &Red{quorum: 2}, runners: make([]*runner, 3), wait: context.Background(), done: func() {}}
 	r.over.Store(2) // the member's, and the call's

@@ -43,22 +43,32 @@ type Bid struct {
 	}
 }
 
-// NewBid makes a bid of a call with ctx, whose waiting ends with wait. End must follow. The
-// error is of a call that is not possible.
-func (l *Lock) NewBid(ctx, wait context.Context, ask locking.Acquire) (*Bid, error) {
-	e := l.engine
-	if err := e.admissible(ctx, l.target); err != nil {
-		return nil, err
+// NewBids makes a bid for each of these locks, of a call with ctx, whose waiting ends with wait. End must follow for
+// each. The error is of a call that is not possible.
+func NewBids(ctx, wait context.Context, ask locking.Acquire, locks ...*Lock) ([]*Bid, error) {
+	all, bids := make([]Bid, len(locks)), make([]*Bid, len(locks)) // in two pieces
+	for i, l := range locks {
+		if err := l.engine.admissible(ctx, l.target); err != nil {
+			for _, b := range bids[:i] {
+				b.End()
+			}
+			return nil, err
+		}
+		bids[i] = &all[i]
+		bids[i].open(l, ctx, wait, ask)
 	}
-	b := &Bid{Lock: l, owner: e.ownerOf(ctx, l.target)}
-	b.first.attempt = attempt{engine: e, target: l.target, ask: ask, lease: ask.Lease, ctx: ctx, wait: wait}
-	if ask.Lease == 0 {
-		b.first.attempt.lease = e.config.Watchdog
-	}
+	return bids, nil
+}
+
+func (b *Bid) open(l *Lock, ctx, wait context.Context, ask locking.Acquire) {
+	b.Lock, b.owner = l, l.engine.ownerOf(ctx, l.target)
+	b.first.attempt = attempt{engine: l.engine, target: l.target, ask: ask, lease: ask.Lease, ctx: ctx, wait: wait}
 	b.a = &b.first.attempt
+	if b.a.lease == 0 {
+		b.a.lease = l.engine.config.Watchdog
+	}
 	b.first.single = single{a: b.a}
 	b.asker = &b.first.single
-	return b, nil
 }
 
 // Trace has the bid's waiting seen on a span.

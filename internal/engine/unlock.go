@@ -153,9 +153,9 @@ func (x *exit) send(ready []*leaving) {
 	for len(ready) > 0 {
 		batch, rest := goTogether(ready, (*owner).server)
 		ready = rest
-		ops := make([]script.Op, len(batch))
+		ops := make([]script.Op, 0, 8) // mostly on the stack
 		for i, l := range batch {
-			ops[i], l.share = l.h.owner.releaseOp(l.after), i
+			ops, l.share = append(ops, l.h.owner.releaseOp(l.after)), i
 		}
 		call := batch[0].h.owner.engine.sender.Start(ops...)
 		for _, l := range batch {

@@ -93,7 +93,11 @@ func (s *Sender) lanesTo(server string) *lanes {
 // goes out again within it keeps the date of the first copy: a trust window that
 // begins too early errs on the safe side.
 func (s *Sender) send(batch []*Call, now time.Time) {
-	units := make([]unit, 0, len(batch))
+	size := 0
+	for _, c := range batch {
+		size += len(c.ops)
+	}
+	units := make([]unit, 0, size)
 	// Those that can be done in one go come first, so that they make one run. Operations that wait together
 	// have no order that anybody relies on: lanes overtake each other all the time.
 	for _, inOneGo := range []bool{true, false} {
