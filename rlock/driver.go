@@ -100,5 +100,5 @@ func op(verb *script.Verb, key string, args ...any) script.Op {
 		keys [1]string
 		args [4]any
 	}{keys: [1]string{key}}
-	return script.Op{Verb: verb, Keys: own.keys[:], Args: own.args[:copy(own.args[:], args)]}
+	return script.Op{Verb: verb, Keys: own.keys[:], Args: append(own.args[:0], args...)}
 }
