@@ -315,7 +315,7 @@ func (a *acquisition) inOneGo() bool { return len(leading(a.bids)) == len(a.bids
 
 // leading are the bids at the beginning that go together.
 func leading(bids []*engine.Bid) []*engine.Bid {
-	n := 1
+	n := min(1, len(bids))
 	for n < len(bids) && bids[0].Lock.Together(bids[n].Lock) {
 		n++
 	}

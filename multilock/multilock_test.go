@@ -56,28 +56,30 @@ func TestThreeNamesOnOneServerAreOneCall(t *testing.T) {
 	if err := l.Do(ctx, func(context.Context) error { return nil }); err != nil { // the server learns the scripts
 		t.Fatal(err)
 	}
-	monitor := server.Monitor(t)
-	h, err := l.Lock(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := server.Do(ctx, "EXISTS", "a", "b", "c").Val(); got != int64(3) {
-		t.Errorf("got %v keys, want 3", got)
-	}
-	if err := h.Unlock(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if got := server.Do(ctx, "EXISTS", "a", "b", "c").Val(); got != int64(0) {
-		t.Errorf("got %v keys, want none", got)
-	}
-	calls := 0
-	for _, line := range monitor() {
-		if strings.HasPrefix(strings.ToLower(line), `"evalsha"`) {
-			calls++
+	for name, opts := range map[string][]holdfast.AcquireOption{"watchdog": nil, "lease": {holdfast.WithLease(time.Minute)}} {
+		monitor := server.Monitor(t)
+		h, err := l.Lock(ctx, opts...)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	if calls != 2 {
-		t.Errorf("got %d calls, want 2", calls)
+		if got := server.Do(ctx, "EXISTS", "a", "b", "c").Val(); got != int64(3) {
+			t.Errorf("%s: got %v keys, want 3", name, got)
+		}
+		if err := h.Unlock(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if got := server.Do(ctx, "EXISTS", "a", "b", "c").Val(); got != int64(0) {
+			t.Errorf("%s: got %v keys, want none", name, got)
+		}
+		calls := 0
+		for _, line := range monitor() {
+			if strings.HasPrefix(strings.ToLower(line), `"evalsha"`) {
+				calls++
+			}
+		}
+		if calls != 2 {
+			t.Errorf("%s: got %d calls, want 2", name, calls)
+		}
 	}
 }
 

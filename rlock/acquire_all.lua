@@ -2,7 +2,7 @@
 -- The names must be distinct.
 -- KEYS[i]  name                hash: owner -> hold count
 -- ARGV[1]  how many            and for each what acquire.lua is given: lease, ms; owner; 0
--- returns  {1, 1}              all acquired, each for the first time
+-- returns  {1, 1}              all acquired, and the count of each is 1
 --          {0, count, ...}     all acquired
 --          {i, {0, ttl ms}}    the i-th is held by another owner, and none is taken
 local n, lease, there, ttl = tonumber(ARGV[1]), '', {}, {}

@@ -76,7 +76,7 @@ func TestTheUsualAnswersOfSeveral(t *testing.T) {
 	sender := newSender(t, rdb)
 	var acquires, releases []script.Op
 	for i, name := range names {
-		acquires = append(acquires, Driver{}.Acquire(name, mine(i), second, 0))
+		acquires = append(acquires, Driver{}.Acquire(name, mine(i), time.Minute, 0))
 		releases = append(releases, Driver{}.Release(name, mine(i), 0, "PUBLISH"))
 	}
 	seen := &spy{}
@@ -200,7 +200,10 @@ func about(ttl time.Duration) time.Duration {
 // left tells all that is in Redis.
 func left(rdb *redis.Client) string {
 	ctx := context.Background()
-	keys := rdb.Keys(ctx, "*").Val()
+	keys, err := rdb.Keys(ctx, "*").Result()
+	if err != nil {
+		return err.Error()
+	}
 	slices.Sort(keys)
 	for i, key := range keys {
 		keys[i] = fmt.Sprint(key, " ", rdb.HGetAll(ctx, key).Val(), rdb.Get(ctx, key).Val(), rdb.LRange(ctx, key, 0, -1).Val(), " ", about(rdb.PTTL(ctx, key).Val()))

@@ -217,8 +217,8 @@ func (x *exit) wait(moment time.Time) {
 	for x.released < x.enough && x.settled < len(x.leavers) {
 		now := time.Now()
 		brief := !now.Before(moment)
-		if brief {
-			x.hearAll() // also those for whom nobody was woken
+		if brief && x.hearAll() { // also those for whom nobody was woken
+			continue
 		}
 		if brief && x.released >= x.least || !now.Before(x.p.until) || x.p.ctx.Err() != nil {
 			return
@@ -269,10 +269,13 @@ func (x *exit) end() {
 	}
 }
 
-func (x *exit) hearAll() {
-	for _, r := range x.news.take() {
+// hearAll tells whether there was anything.
+func (x *exit) hearAll() bool {
+	reports := x.news.take()
+	for _, r := range reports {
 		x.hear(r)
 	}
+	return len(reports) > 0
 }
 
 func (x *exit) hear(r report) {
