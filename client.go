@@ -138,8 +138,8 @@ func (c *Client) traces() *tracing.Tracer {
 // Close wakes every waiter with ErrClosed and ends every open hold with ErrClosed:
 // Done closes, contexts end with that cause. The keys of open holds stay in Redis
 // until their leases run out, because the work that they guard may still be
-// running; one warning in the log tells how many. Releases under way get a few
-// seconds. The Redis client stays open, and Unlock of an open hold still releases;
+// running; one warning in the log tells how many. Releases that are not confirmed yet get
+// 3 seconds. The Redis client stays open, and Unlock of an open hold still releases;
 // one that Redis does not answer is not continued in the background any more.
 // A second call does nothing.
 func (c *Client) Close() error {

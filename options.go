@@ -76,7 +76,8 @@ func WithNameMapper(mapper func(name string) string) Option {
 // WithClientID sets the first part of each owner, which is seen in Redis. It must
 // belong to this client alone, or two clients would take each other's locks for
 // their own: at most 64 letters, digits, "-", "_" and ".", and no version-4 UUID,
-// because by that a Redisson client is told apart. Defaults to a new version-7 UUID.
+// because by that a Redisson client is told apart. Owners are then numbered from a random
+// number on, because an earlier process of that id may have left a lock. Defaults to a new version-7 UUID.
 func WithClientID(id string) Option {
 	return func(o *options) { o.id, o.idWasGiven = id, true }
 }

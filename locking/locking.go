@@ -49,7 +49,7 @@ type Lock interface {
 	// whether anybody held it. It is sent once. The holder learns of it at its next
 	// renewal, and one with WithLease from Unlock, Extend or the end of its lease.
 	// Of a multi or quorum lock it frees all members that it can, and tells whether
-	// any was held.
+	// any was held; those of a multi lock that are on one server in one step.
 	ForceUnlock(ctx context.Context) (bool, error)
 
 	// IsLocked tells whether anybody holds the lock: all members of a multi lock, a

@@ -25,7 +25,7 @@ type group struct {
 	acquire func(ctx context.Context, opts []locking.AcquireOption) (*hold, error) // the kind's own
 }
 
-// Name lists the members: "multi(a, b)".
+// Name lists the members: "multi(a, b)", "red(a, b, c)".
 func (g *group) Name() string { return g.name }
 
 // Lock waits until enough members are acquired, or ctx ends.
@@ -122,7 +122,7 @@ func (g *group) trace(ctx context.Context, ask locking.Acquire) (tracing.Acquire
 }
 
 // each asks all parts at once, and gives their answers in the order of the parts.
-func each[T any](parts []locking.Lock, ask func(locking.Lock) (T, error)) ([]T, []error) {
+func each[P, T any](parts []P, ask func(P) (T, error)) ([]T, []error) {
 	answers, errs := make([]T, len(parts)), make([]error, len(parts))
 	var wg sync.WaitGroup
 	for i, m := range parts {

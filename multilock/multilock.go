@@ -259,10 +259,10 @@ func (a *acquisition) round(together bool) (busy *engine.Bid, err error) {
 // asked in parts, and what was won before it is kept.
 func (a *acquisition) askInTurn() (busy *engine.Bid, err error) {
 	for rest := a.bids; len(rest) > 0; {
-		batch := leading(rest)
+		batch := leading(rest, together)
 		busy, err = engine.Ask(batch)
 		switch {
-		case errors.Is(err, script.ErrSplit) && len(leading(rest)) < len(batch):
+		case errors.Is(err, script.ErrSplit) && len(leading(rest, together)) < len(batch):
 		case busy != nil || err != nil:
 			return busy, err
 		default:
@@ -303,7 +303,7 @@ func askTogether(batches [][]*engine.Bid) (busy *engine.Bid, err error) {
 // batches are the bids that go together, in the global order.
 func (a *acquisition) batches() (batches [][]*engine.Bid) {
 	for rest := a.bids; len(rest) > 0; {
-		batch := leading(rest)
+		batch := leading(rest, together)
 		batches = append(batches, batch)
 		rest = rest[len(batch):]
 	}
@@ -311,15 +311,17 @@ func (a *acquisition) batches() (batches [][]*engine.Bid) {
 }
 
 // inOneGo tells whether all go together.
-func (a *acquisition) inOneGo() bool { return len(leading(a.bids)) == len(a.bids) }
+func (a *acquisition) inOneGo() bool { return len(leading(a.bids, together)) == len(a.bids) }
 
-// leading are the bids at the beginning that go together.
-func leading(bids []*engine.Bid) []*engine.Bid {
-	n := min(1, len(bids))
-	for n < len(bids) && bids[0].Lock.Together(bids[n].Lock) {
+func together(b, other *engine.Bid) bool { return b.Lock.Together(other.Lock) }
+
+// leading are those at the beginning that go together.
+func leading[T any](all []T, together func(a, b T) bool) []T {
+	n := min(1, len(all))
+	for n < len(all) && together(all[0], all[n]) {
 		n++
 	}
-	return bids[:n:n]
+	return all[:n:n]
 }
 
 // holds are the holds of all parts, in the order in which these were given.
@@ -339,12 +341,28 @@ func (a *acquisition) holds(elected []*hold) []engine.Held {
 }
 
 // ForceUnlock frees whatever members are held, whoever holds them, and tells whether any
-// was. It tries all.
+// was. It tries all. Those that go together are freed in one step. Between others somebody may get a member that is
+// freed already, together with one that is not held and still to be forced, which is then taken from him.
 func (l *Multi) ForceUnlock(ctx context.Context) (bool, error) {
 	if err := l.possible("force-unlock"); err != nil {
 		return false, err
 	}
-	freed, errs := each(l.parts, func(m locking.Lock) (bool, error) { return m.ForceUnlock(ctx) })
+	var deeds []func() ([]bool, []error)
+	for rest := l.order(); len(rest) > 0; {
+		batch := leading(rest, (*engine.Lock).Together)
+		rest = rest[len(batch):]
+		deeds = append(deeds, func() ([]bool, []error) { return engine.ForceUnlock(ctx, batch...) })
+	}
+	for _, q := range l.quorums {
+		deeds = append(deeds, func() ([]bool, []error) {
+			freed, err := q.ForceUnlock(ctx)
+			return []bool{freed}, []error{err}
+		})
+	}
+	freed, errs := each(deeds, func(deed func() ([]bool, []error)) (bool, error) {
+		freed, errs := deed()
+		return slices.Contains(freed, true), errors.Join(errs...)
+	})
 	if err := errors.Join(errs...); err != nil {
 		return slices.Contains(freed, true), fmt.Errorf("force-unlock %q: %w", l.name, err)
 	}

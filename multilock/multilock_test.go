@@ -83,6 +83,41 @@ func TestThreeNamesOnOneServerAreOneCall(t *testing.T) {
 	}
 }
 
+// Were members of one server freed one after the other, somebody could get one that is freed already together with one that
+// nobody held, and lose that to the rest of the same ForceUnlock.
+func TestForceUnlockIsOneStep(t *testing.T) {
+	server := redistest.Start(t)
+	c, operator := client(t, server.Addr()), client(t, server.Addr())
+	ctx := within(t)
+	if _, err := c.MultiLock(c.RLock("a"), c.FairLock("b")).Lock(ctx); err != nil {
+		t.Fatal(err)
+	}
+	l := operator.MultiLock(operator.RLock("a"), operator.FairLock("b"), operator.RLock("c"), operator.RLock("d"))
+	if err := server.Do(ctx, "SET", "d", "theirs").Err(); err != nil {
+		t.Fatal(err)
+	}
+	monitor := server.Monitor(t)
+	freed, err := l.ForceUnlock(ctx)
+	if !freed || err == nil || strings.Count(err.Error(), "WRONGTYPE") != 1 || !strings.Contains(err.Error(), `force-unlock "d": WRONGTYPE`) {
+		t.Errorf("got %v and %v, want true, and WRONGTYPE of d alone", freed, err)
+	}
+	if got := server.Do(ctx, "EXISTS", "a", "b", "c").Val(); got != int64(0) {
+		t.Errorf("got %v keys, want none", got)
+	}
+	calls := 0
+	for _, line := range monitor() {
+		if strings.HasPrefix(strings.ToLower(line), `"evalsha"`) {
+			calls++
+		}
+	}
+	if calls != 1 {
+		t.Errorf("got %d calls, want 1", calls)
+	}
+	if freed, err := c.MultiLock(c.RLock("a"), c.RLock("b")).ForceUnlock(ctx); freed || err != nil {
+		t.Errorf("got %v, %v, want false", freed, err)
+	}
+}
+
 // Sets that overlap, in any order, on two servers: everybody makes progress, nobody overlaps.
 func TestOverlappingSetsMakeProgress(t *testing.T) {
 	servers := []*redistest.Server{redistest.Start(t), redistest.Start(t)}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -99,7 +100,7 @@ func (e *Engine) sendRenewals(ops []script.Op, answered func([]script.Answer, ti
 }
 
 func (e *Engine) nextOwner() string {
-	var room [64]byte // 36 of a UUID, 1, and 20 at most
+	var room [64]byte // mostly 36 of a UUID, 1, and 20 at most
 	id := append(append(room[:0], e.config.ID...), ':')
 	return string(strconv.AppendUint(id, e.number.Add(1), 10))
 }
@@ -169,7 +170,7 @@ func (e *Engine) Close() error {
 		e.log("client closed with open holds; their locks stay until their leases run out", "holds", n)
 	}
 	if !e.undos.wait(closeLimit) {
-		e.log("client closed with releases that Redis did not answer; their locks stay until their leases run out")
+		e.log("client closed with releases that were not confirmed; what they were for may stay until its lease runs out")
 	}
 	e.pubsub.Close()
 	e.watchdog.Close()
@@ -232,6 +233,19 @@ func soFar(call *script.Call) script.Answer {
 		return script.Answer{Err: notSent{errSilent}}
 	}
 	return script.Answer{Err: errSilent}
+}
+
+// exchangeAll is exchange for several operations, which have one call.
+func (e *Engine) exchangeAll(ctx context.Context, ops []script.Op, stop <-chan struct{}) []script.Answer {
+	call := e.sender.Start(ops...)
+	e.await(ctx, call, stop)
+	one := soFar(call)
+	select {
+	case <-call.Done():
+		return call.Answers()
+	default:
+		return slices.Repeat([]script.Answer{one}, len(ops))
+	}
 }
 
 // await waits for an answer, or for the end of the patience with it.

@@ -50,7 +50,8 @@ func (l *Lock) Do(ctx context.Context, fn func(context.Context) error, opts ...l
 
 // ForceUnlock frees the lock whoever holds it, and tells whether anybody did.
 func (l *Lock) ForceUnlock(ctx context.Context) (bool, error) {
-	return l.engine.ForceUnlock(ctx, l.target)
+	freed, errs := ForceUnlock(ctx, l)
+	return freed[0], errs[0]
 }
 
 // IsLocked tells whether anybody holds the lock.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -76,12 +77,21 @@ func During(ctx context.Context, h locking.Hold, fn func(context.Context) error)
 // questionLimit bounds questions and ForceUnlock, which wait for nobody.
 const questionLimit = attemptLimit
 
-// question sends an operation that is not an acquisition. What was certainly not
-// executed is sent again until ctx ends or the limit has passed, and where again
-// allows it, so is what may have been.
+// question is questions for a single operation.
 func (e *Engine) question(ctx context.Context, t *Target, op func(publish string) script.Op, again bool) (script.Answer, error) {
-	if err := e.admissible(ctx, t); err != nil {
+	answers, err := e.questions(ctx, t, func(publish string) []script.Op { return []script.Op{op(publish)} }, again)
+	if err != nil {
 		return script.Answer{}, err
+	}
+	return answers[0], answers[0].Err
+}
+
+// questions sends operations that are no acquisitions, in one call. While certainly none was
+// executed they are sent again until ctx ends or the limit has passed, and where again
+// allows it, so is what may have been. Without an error each has its own answer.
+func (e *Engine) questions(ctx context.Context, t *Target, ops func(publish string) []script.Op, again bool) ([]script.Answer, error) {
+	if err := e.admissible(ctx, t); err != nil {
+		return nil, err
 	}
 	defer e.leave()
 	bounded, cancel := context.WithTimeout(ctx, questionLimit)
@@ -91,11 +101,12 @@ func (e *Engine) question(ctx context.Context, t *Target, op func(publish string
 	pauses := e.retries()
 	var said error // before the silence, if it ends in one
 	for err == nil {
-		_, answer := e.exchange(bounded, op(publish), e.closed)
-		class := classOf(answer.Err)
-		if class == script.Done {
-			return answer, nil
+		answers := e.exchangeAll(bounded, ops(publish), e.closed)
+		if slices.ContainsFunc(answers, isSaid) {
+			return answers, nil
 		}
+		answer := answers[0]
+		class := classOf(answer.Err)
 		silent := errors.Is(answer.Err, errSilent) || class == script.Unknown
 		switch {
 		case !silent:
@@ -114,22 +125,38 @@ func (e *Engine) question(ctx context.Context, t *Target, op func(publish string
 	case ctx.Err() != nil:
 		err = fmt.Errorf("%w: %w", contextError(ctx), err)
 	}
-	return script.Answer{}, err
+	return nil, err
 }
 
-// ForceUnlock frees the lock whoever holds it. It is sent once: a second copy
-// could free it under the next owner.
-func (e *Engine) ForceUnlock(ctx context.Context, t *Target) (freed bool, err error) {
-	answer, err := e.question(ctx, t, func(publish string) script.Op {
-		return t.Driver.Force(t.Key, publish)
+// isSaid tells whether an answer is Redis's last word.
+func isSaid(a script.Answer) bool {
+	class := classOf(a.Err)
+	return class == script.Done || class == script.Refused
+}
+
+// ForceUnlock frees locks, whoever holds them, and tells of each whether anybody did. They must go together (Together),
+// and are freed in one step: who waits for several of them must not get one while another one is still to be freed, and then
+// lose what it has got. It is sent once: a second copy could free them under the next owners.
+func ForceUnlock(ctx context.Context, locks ...*Lock) (freed []bool, errs []error) {
+	e := locks[0].engine
+	answers, err := e.questions(ctx, locks[0].target, func(publish string) []script.Op {
+		ops := make([]script.Op, len(locks))
+		for i, l := range locks {
+			ops[i] = l.target.Driver.Force(l.target.Key, publish)
+		}
+		return ops
 	}, false)
-	if err == nil {
-		freed, err = e.forced(t, answer)
+	freed, errs = make([]bool, len(locks)), make([]error, len(locks))
+	for i, l := range locks {
+		failed := err
+		if failed == nil {
+			freed[i], failed = e.forced(l.target, answers[i])
+		}
+		if failed != nil {
+			errs[i] = fmt.Errorf("force-unlock %q: %w", l.Name(), failed)
+		}
 	}
-	if err != nil {
-		return false, fmt.Errorf("force-unlock %q: %w", t.Name, err)
-	}
-	return freed, nil
+	return freed, errs
 }
 
 func (e *Engine) forced(t *Target, answer script.Answer) (bool, error) {
