@@ -68,7 +68,7 @@ func (h *hold) memberEnded(m engine.Held, cause error) {
 	h.mu.Lock()
 	for i, member := range h.members {
 		if member == m {
-			if i == 0 { // mostly: they are released in this order
+			if i == 0 { // mostly, as they are released in this order: nothing is to be copied
 				h.members = h.members[1:]
 			} else {
 				h.members = append(h.members[:i:i], h.members[i+1:]...)

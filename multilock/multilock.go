@@ -234,10 +234,10 @@ func (a *acquisition) over(err error) error {
 
 // round asks each batch in its turn, or all at once. What it got it gives back, in
 // reverse, unless it got all.
-func (a *acquisition) round(together bool) (busy *engine.Bid, err error) {
-	batches := a.batches()
+func (a *acquisition) round(atOnce bool) (busy *engine.Bid, err error) {
+	batches := batches(a.bids, together)
 	a.span.Attempt()
-	if together && len(batches) > 1 {
+	if atOnce && len(batches) > 1 {
 		busy, err = askTogether(batches)
 	} else {
 		busy, err = a.askInTurn()
@@ -300,9 +300,9 @@ func askTogether(batches [][]*engine.Bid) (busy *engine.Bid, err error) {
 	return busy, err
 }
 
-// batches are the bids that go together, in the global order.
-func (a *acquisition) batches() (batches [][]*engine.Bid) {
-	for rest := a.bids; len(rest) > 0; {
+// batches are those that go together, in their order.
+func batches[T any](all []T, together func(a, b T) bool) (batches [][]T) {
+	for rest := all; len(rest) > 0; {
 		batch := leading(rest, together)
 		batches = append(batches, batch)
 		rest = rest[len(batch):]
@@ -348,9 +348,7 @@ func (l *Multi) ForceUnlock(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	var deeds []func() ([]bool, []error)
-	for rest := l.order(); len(rest) > 0; {
-		batch := leading(rest, (*engine.Lock).Together)
-		rest = rest[len(batch):]
+	for _, batch := range batches(l.order(), (*engine.Lock).Together) {
 		deeds = append(deeds, func() ([]bool, []error) { return engine.ForceUnlock(ctx, batch...) })
 	}
 	for _, q := range l.quorums {
