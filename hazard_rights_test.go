@@ -2,8 +2,10 @@ package holdfast_test
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -84,9 +86,7 @@ func TestHazardPasswordIsWanted(t *testing.T) {
 	z := newHazard(t, holdfast.WithWatchdogTimeout(2*time.Second))
 	h := z.mustLock(z.lock)
 	w := z.waits(z.other)
-	z.redis("CONFIG", "SET", "requirepass", "secret")
-	z.redis("CLIENT", "KILL", "TYPE", "normal")
-	z.redis("CLIENT", "KILL", "TYPE", "pubsub")
+	z.wantsPassword()
 	start := time.Now()
 	_, err := z.client.RLock("more orders").TryLock(z.ctx(), 3*time.Second, 0)
 	z.wantSaid("TryLock", err, "NOAUTH")
@@ -95,6 +95,43 @@ func TestHazardPasswordIsWanted(t *testing.T) {
 	z.wantSaid("the waiter", w.err, "NOAUTH")
 	z.waitFor(2*time.Second, "the holder is told", h.Done())
 	z.want("the hold", h.Err(), holdfast.ErrLost)
+}
+
+// Before it has a password Redis reads no long command: it refuses one in other words, and hangs up.
+func TestHazardPasswordIsWantedOfMany(t *testing.T) {
+	t.Parallel()
+	z := newHazard(t)
+	z.mustUnlock(z.mustLock(z.lock))
+	z.wantsPassword()
+	for kind, lock := range map[string]func(c *holdfast.Client, i int) holdfast.Lock{
+		"plain": func(c *holdfast.Client, i int) holdfast.Lock { return c.RLock(fmt.Sprint("orders ", i)) },
+		"fair":  func(c *holdfast.Client, i int) holdfast.Lock { return c.FairLock(fmt.Sprint("orders ", i)) },
+		"multi": func(c *holdfast.Client, i int) holdfast.Lock {
+			name := fmt.Sprint("orders ", i)
+			return c.MultiLock(c.RLock(name), c.RLock(name+" too"), c.FairLock(name+" three"))
+		},
+	} {
+		_, err := lock(z.direct(), 0).TryLock(z.ctx(), 0, 0)
+		z.wantSaid("TryLock at once, "+kind, err, "NOAUTH")
+		_, err = lock(z.direct(), 0).ForceUnlock(z.ctx())
+		z.wantSaid("ForceUnlock, "+kind, err, "NOAUTH")
+		var all sync.WaitGroup
+		for i := range 50 { // they travel together, and some on a connection that is hung up just then
+			all.Go(func() {
+				_, err := lock(z.client, i).TryLock(z.ctx(), 3*time.Second, 0)
+				z.wantSaid("TryLock, "+kind, err, "NOAUTH")
+			})
+		}
+		all.Wait()
+	}
+}
+
+// wantsPassword has the server want a password from now on, and from everybody.
+func (z *hazard) wantsPassword() {
+	z.Helper()
+	z.redis("CONFIG", "SET", "requirepass", "secret")
+	z.redis("CLIENT", "KILL", "TYPE", "normal")
+	z.redis("CLIENT", "KILL", "TYPE", "pubsub")
 }
 
 // Who may not publish still frees the lock, and the waiter finds out by itself.

@@ -100,3 +100,12 @@ var caught = regexp.MustCompile(`^(@?user_script)?: ?\d+: ?-?`)
 func newReplyError(text string) error {
 	return replyError(strings.TrimPrefix(caught.ReplaceAllString(text, ""), "-"))
 }
+
+// unauthenticated puts NOAUTH before what Redis says instead of it: from a connection without a
+// password it reads no command of more than ten words, and hangs up.
+func unauthenticated(err error) error {
+	if !redis.HasErrorPrefix(err, "Protocol error: unauthenticated") {
+		return err
+	}
+	return replyError("NOAUTH Authentication required. (" + err.Error() + ")")
+}

@@ -178,9 +178,7 @@ func (s *Sender) exchange(parcels []parcel) (again []parcel) {
 				err = fmt.Errorf("%w: %w", errLed, err)
 			}
 			s.reroute(err)
-			for _, u := range p.units {
-				u.answer.Err = err
-			}
+			run(p.units).fail(unauthenticated(err))
 		}
 	}
 	return again
