@@ -3,7 +3,6 @@ package multilock
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/holdfast-go/holdfast/internal/engine"
@@ -84,7 +83,7 @@ func (r *race) named(err error) error {
 	if err == nil || errors.Is(err, locking.ErrClosed) {
 		return err
 	}
-	return fmt.Errorf("member %q: %w", r.red.name, err)
+	return r.red.memberError(err)
 }
 
 // giveBack gives back what was won, the last one first, and waits for the answers if it will be asked for

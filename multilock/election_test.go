@@ -101,9 +101,7 @@ func TestNothingIsHeldWhileAQuorumLockIsBusy(t *testing.T) {
 		channels, _ := p.servers[0].Do(ctx, "PUBSUB", "CHANNELS", "redisson_lock__channel:{plain}").Val().([]any)
 		return len(channels) > 0
 	})
-	if n := p.keys(); n > 0 {
-		t.Errorf("%d servers have the quorum lock while the plain lock is waited for", n)
-	}
+	redistest.Eventually(t, 5*time.Second, "no server has the quorum lock while the plain lock is waited for", func() bool { return p.keys() == 0 }) // the last release may be late
 	unlock(t, h)
 	if h := <-got; h != nil {
 		unlock(t, h)
@@ -127,7 +125,7 @@ func TestAMultiLockWithoutAMajority(t *testing.T) {
 	p.dark(true, 1, 2)
 	for _, wait := range []time.Duration{0, 300 * time.Millisecond} {
 		_, err := p.withPlain().TryLock(within(t), wait, 0)
-		p.unavailable(err)
+		p.unavailable(err, 1, 2)
 		says(t, "TryLock", err, `member "red(orders, orders, orders)"`)
 		redistest.Eventually(t, time.Second, "the other member is given back", func() bool { return keysOf(t, p.servers[0], "plain") == 0 })
 	}

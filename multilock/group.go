@@ -28,6 +28,9 @@ type group struct {
 // Name lists the members: "multi(a, b)", "red(a, b, c)".
 func (g *group) Name() string { return g.name }
 
+// memberError says which of a multi lock's members an error is about.
+func (g *group) memberError(err error) error { return fmt.Errorf("member %q: %w", g.name, err) }
+
 // Lock waits until enough members are acquired, or ctx ends.
 func (g *group) Lock(ctx context.Context, opts ...locking.AcquireOption) (locking.Hold, error) {
 	h, err := g.acquire(ctx, opts)

@@ -84,7 +84,7 @@ func (h *hold) memberEnded(m engine.Held, cause error) {
 	}
 	over, lost := !h.leaving && len(h.members) < h.need && h.life.Err == nil, errors.Is(cause, locking.ErrLost)
 	if over || lost {
-		cause = fmt.Errorf("member %q: %w", m.Name(), cause)
+		cause = m.MemberError(cause)
 	}
 	if over {
 		h.life.End(cause)

@@ -25,6 +25,7 @@ func (l *lapsing) Count() int                          { return 1 }
 func (l *lapsing) Drop()                               { l.dropped = true }
 func (l *lapsing) Lose()                               { l.dropped = true }
 func (l *lapsing) OnEnd(told func(engine.Held, error)) { l.told = told }
+func (l *lapsing) MemberError(err error) error         { return err }
 
 func (l *lapsing) Err() error {
 	if !l.over {
@@ -77,9 +78,9 @@ func TestWhatAQuorumTells(t *testing.T) {
 		want []string
 	}{
 		{outcome{won: 3, stale: true}, 3, []string{"3 of 3 servers said yes, but too late", engine.ErrLate.Error()}},
-		{outcome{won: 1, errs: []error{refusal, fmt.Errorf("member: %w", engine.ErrLate), engine.ErrSilent}, silent: 1}, 5,
-			[]string{"3 of 5 servers answered, 1 with yes", refused("").Error(), engine.ErrLate.Error(), engine.ErrSilent.Error(), "1 did not answer in time"}},
-		{outcome{silent: 3}, 3, []string{"0 of 3 servers answered, 0 with yes"}},
+		{outcome{won: 1, errs: []error{refusal, fmt.Errorf("member: %w", engine.ErrLate), engine.ErrSilent, engine.ErrSilent}}, 5,
+			[]string{"3 of 5 servers answered, 1 with yes", refused("").Error(), engine.ErrLate.Error(), engine.ErrSilent.Error()}},
+		{outcome{errs: []error{engine.ErrSilent, engine.ErrSilent, engine.ErrSilent}}, 3, []string{"0 of 3 servers answered, 0 with yes"}},
 	} {
 		err := c.o.err(&race{runners: make([]*runner, c.n)})
 		for _, words := range c.want {

@@ -105,7 +105,7 @@ func TestUnlockWithALostMember(t *testing.T) {
 		want(t, "Err", h.Err(), nil)
 		err := h.Unlock(within(t))
 		want(t, "Unlock", err, holdfast.ErrLost)
-		says(t, "Unlock", err, `unlock "`+lost+`"`)
+		says(t, "Unlock", err, `member "`+lost+`" on 127.0.0.1:`)
 		want(t, "Err", h.Err(), holdfast.ErrLost)
 		empty(t, p.first, p.second)
 	}

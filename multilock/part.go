@@ -11,6 +11,9 @@ import (
 // A quorum lock's hold can itself be one of a multi lock's.
 var _ engine.Held = (*hold)(nil)
 
+// MemberError says which of a multi lock's members an error is about.
+func (h *hold) MemberError(err error) error { return h.group.memberError(err) }
+
 // OnEnd has told called with the hold and the cause once it has ended, at once if it has. Call it
 // once, before anybody else has the hold.
 func (h *hold) OnEnd(told func(h engine.Held, cause error)) {

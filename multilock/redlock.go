@@ -196,7 +196,7 @@ func (r *race) pause(res outcome, taken bool) bool {
 		var deaf []error
 		for _, b := range res.taken {
 			if err := b.Listen(r.wake); err != nil {
-				deaf = append(deaf, fmt.Errorf("member %q: %w", b.Lock.Name(), err))
+				deaf = append(deaf, b.Lock.MemberError(err))
 			}
 		}
 		if len(deaf) > len(r.runners)-r.red.quorum { // otherwise the timer has to do where messages are refused
@@ -345,8 +345,10 @@ func poll[T any](l *Red, deed string, question func(*engine.Lock) (T, error)) ([
 		case r := <-replies:
 			left--
 			delete(lit, r.from)
-			if errs[r.from] = r.err; r.err == nil {
+			if r.err == nil {
 				answers = append(answers, r.answer)
+			} else {
+				errs[r.from] = l.given[r.from].MemberError(r.err)
 			}
 		case <-patience.C:
 			impatient = true

@@ -34,7 +34,7 @@ func (p *parliament) unlockIsNotNil(h holdfast.Hold, open <-chan struct{}) {
 	if n := p.keys(); n != 3 {
 		p.Errorf("%d servers have the lock, want 3: otherwise this shows nothing", n)
 	}
-	says(p.T, "Unlock", h.Unlock(within(p.T)), `unlock "orders"`)
+	says(p.T, "Unlock", h.Unlock(within(p.T)), `member "orders" on 127.0.0.1:`)
 }
 
 // longestLimit is more than a try gives a member.

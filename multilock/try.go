@@ -47,7 +47,6 @@ type outcome struct {
 	won     int
 	taken   []*engine.Bid
 	errs    []error
-	silent  int  // members that had not answered
 	stale   bool // a majority said yes, with no validity left
 	took    time.Duration
 }
@@ -62,7 +61,7 @@ func (r *race) try() outcome {
 	free := make([]*one, 0, len(r.runners))
 	for _, runner := range r.runners {
 		if !runner.mu.TryLock() {
-			t.errs = append(t.errs, fmt.Errorf("member %q: %w", runner.bid.Lock.Name(), engine.ErrSilent))
+			t.errs = append(t.errs, runner.bid.Lock.MemberError(engine.ErrSilent))
 			continue // it is still in the try before
 		}
 		dark := runner.bid.Lock.IsDark()
@@ -99,7 +98,20 @@ func (r *race) try() outcome {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return outcome{t.hold, t.refused, len(t.won), slices.Clone(t.taken), slices.Clone(t.errs), t.left, t.stale, time.Since(t.start)}
+	return outcome{t.hold, t.refused, len(t.won), slices.Clone(t.taken), append(slices.Clone(t.errs), t.silent()...), t.stale, time.Since(t.start)}
+}
+
+// silent is an error for each member that has not answered, if there is no hold. Under t.mu.
+func (t *try) silent() (errs []error) {
+	if t.hold != nil || t.left == 0 {
+		return nil
+	}
+	for _, f := range t.asked {
+		if !f.noted {
+			errs = append(errs, f.bid.Lock.MemberError(engine.ErrSilent))
+		}
+	}
+	return errs
 }
 
 // A one is a member in a try.
@@ -322,30 +334,21 @@ func (t *try) inOrder() (won []engine.Held) {
 // err tells what went wrong where nobody else has the lock: how many answered, and what the others
 // said or did not say.
 func (o outcome) err(r *race) error {
-	errs, n := o.errs, len(r.runners)
-	answered := n - o.silent
-	for _, err := range errs {
+	n := len(r.runners)
+	answered := n
+	for _, err := range o.errs {
 		if !spoke(err) {
 			answered--
 		}
 	}
-	if o.silent > 0 {
-		errs = append(errs, unanswered(o.silent))
-	}
 	if o.stale {
 		return fmt.Errorf("holdfast: %d of %d servers said yes, but too late for the lease: %w", o.won, n, engine.ErrLate)
 	}
-	if len(errs) == 0 {
+	if len(o.errs) == 0 {
 		return fmt.Errorf("holdfast: %d of %d servers answered, %d with yes, a majority is needed", answered, n, o.won)
 	}
-	return fmt.Errorf("holdfast: %d of %d servers answered, %d with yes, a majority is needed: %w", answered, n, o.won, errors.Join(errs...))
+	return fmt.Errorf("holdfast: %d of %d servers answered, %d with yes, a majority is needed: %w", answered, n, o.won, errors.Join(o.errs...))
 }
-
-// unanswered is a number of servers that were silent.
-type unanswered int
-
-func (n unanswered) Error() string        { return fmt.Sprintf("%d did not answer in time", int(n)) }
-func (n unanswered) Is(target error) bool { return target == engine.ErrSilent }
 
 // spoke tells whether an error is what Redis said, or what it said came too late; otherwise it
 // was silent.

@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -312,7 +311,7 @@ func (b *Bid) name(err error) error {
 	if err == nil || errors.Is(err, script.ErrUndone) {
 		return err
 	}
-	return fmt.Errorf("member %q: %w", b.Lock.Name(), err)
+	return b.Lock.MemberError(err)
 }
 
 // begin takes the turn of an owner that re-enters.

@@ -12,6 +12,8 @@ type Held interface {
 	Carrier
 	// Carry returns ctx with the owner: a Lock with it re-enters.
 	Carry(ctx context.Context) context.Context
+	// MemberError says which of several locks an error is about.
+	MemberError(err error) error
 	// OnEnd has told called with the hold and the cause once it has ended.
 	OnEnd(told func(h Held, cause error))
 	// Drop releases the hold in the background.

@@ -63,6 +63,20 @@ func (l *Lock) Impossible() error { return l.target.Err }
 // stopped before.
 func (l *Lock) OnClose(f func()) (stop func() bool) { return context.AfterFunc(l.engine.life, f) }
 
+// MemberError says which of several locks an error is about: by name, and by server, as those
+// of a quorum lock may all have one name.
+func (l *Lock) MemberError(err error) error { return memberError(l.target, l.engine, err) }
+
+// MemberError is the one of the hold's lock.
+func (h *hold) MemberError(err error) error { return memberError(h.owner.target, h.owner.engine, err) }
+
+func memberError(t *Target, e *Engine, err error) error {
+	if strings.HasPrefix(e.place, behindSentinels) {
+		return fmt.Errorf("member %q: %w", t.Name, err)
+	}
+	return fmt.Errorf("member %q on %s: %w", t.Name, e.place, err)
+}
+
 // Compare orders locks the same way in all processes that name their servers alike: by
 // server, slot and key. Servers of one name are ordered as their clients were made: a client
 // behind sentinels does not tell which ones these are, or the name of its master.
@@ -84,6 +98,9 @@ func compare(t *Target, e *Engine, otherT *Target, otherE *Engine) int {
 	}
 	return cmp.Compare(e.nth, otherE.nth)
 }
+
+// behindSentinels is the address that go-redis gives a client whose server the sentinels know.
+const behindSentinels = "FailoverClient/"
 
 // placeOf names the server, or the cluster, as the Redis client was told.
 func placeOf(rdb redis.UniversalClient) string {

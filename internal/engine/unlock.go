@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -37,7 +36,7 @@ func UnlockAll(ctx context.Context, members []Held, least, enough int) []error {
 	errs := make([]error, len(members))
 	for i := range x.leavers {
 		if l := &x.leavers[i]; l.err != nil {
-			errs[i] = fmt.Errorf("unlock %q: %w", l.h.Name(), l.err)
+			errs[i] = l.h.MemberError(l.err)
 		}
 	}
 	return errs
