@@ -111,9 +111,12 @@ func TestHazardPasswordIsWantedOfMany(t *testing.T) {
 			return c.MultiLock(c.RLock(name), c.RLock(name+" too"), c.FairLock(name+" three"))
 		},
 	} {
-		_, err := lock(z.direct(), 0).TryLock(z.ctx(), 0, 0)
+		fresh := func() *holdfast.Client { // it knows no connection that is hung up
+			return z.newClient(z.dial(z.server.Addr(), func(o *redis.Options) { o.ReadTimeout = patience }))
+		}
+		_, err := lock(fresh(), 0).TryLock(z.ctx(), 0, 0)
 		z.wantSaid("TryLock at once, "+kind, err, "NOAUTH")
-		_, err = lock(z.direct(), 0).ForceUnlock(z.ctx())
+		_, err = lock(fresh(), 0).ForceUnlock(z.ctx())
 		z.wantSaid("ForceUnlock, "+kind, err, "NOAUTH")
 		var all sync.WaitGroup
 		for i := range 50 { // they travel together, and some on a connection that is hung up just then
