@@ -36,7 +36,7 @@ var waiting = []promise{
 		name := b.name()
 		b.mustLock(b.lock(name), holdfast.WithLease(30*time.Second))
 		l := b.lock(name)
-		for _, wait := range []time.Duration{300 * time.Millisecond, 500 * time.Millisecond} {
+		for _, wait := range []time.Duration{500 * time.Millisecond, time.Second} {
 			start := time.Now()
 			_, err := l.TryLock(b.ctx(), wait, 0)
 			b.want("TryLock", err, holdfast.ErrNotAcquired)
