@@ -53,7 +53,7 @@ var spread = locktest.Kind{
 
 var reds = locktest.Kind{
 	Name: "red", Group: "red", Servers: 3,
-	Lease: 4 * time.Second, // a member may take a twentieth of it to answer
+	Lease: 4 * time.Second, Calm: 10 * time.Second, // a member may take a twentieth of it to answer
 	New: func(c []*holdfast.Client, names []string) holdfast.Lock {
 		return c[0].RedLock(c[0].RLock(names[0]), c[1].RLock(names[0]), c[2].RLock(names[0]))
 	},
@@ -62,7 +62,7 @@ var reds = locktest.Kind{
 // elected are of a name on each of three servers and of a quorum lock over these.
 var elected = locktest.Kind{
 	Name: "multi of plain locks and a quorum lock", Group: "multi", Servers: 3,
-	Lease: 4 * time.Second,
+	Lease: 4 * time.Second, Calm: 10 * time.Second,
 	New: func(c []*holdfast.Client, names []string) holdfast.Lock {
 		red := c[0].RedLock(c[0].RLock(names[1]), c[1].RLock(names[1]), c[2].RLock(names[1]))
 		return c[0].MultiLock(red, c[2].RLock(names[0]), c[1].RLock(names[0]), c[0].RLock(names[0]))

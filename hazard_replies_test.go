@@ -234,13 +234,15 @@ func TestHazardScriptFlush(t *testing.T) {
 			})
 		}
 	}
-	flushes := 0
+	flushes := int64(0)
 	for every := time.NewTicker(3 * time.Millisecond); inside.turns.Load() < 500 || flushes < 200; <-every.C {
 		if patient.Err() != nil {
 			z.Fatalf("only %d turns and %d flushes", inside.turns.Load(), flushes)
 		}
-		z.redis("SCRIPT", "FLUSH")
-		flushes++
+		if 2*flushes <= inside.turns.Load() { // on a slow machine they would do nothing but learn the scripts
+			z.redis("SCRIPT", "FLUSH")
+			flushes++
+		}
 	}
 	cancel()
 	workers.Wait()

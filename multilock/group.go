@@ -29,7 +29,12 @@ type group struct {
 func (g *group) Name() string { return g.name }
 
 // memberError says which of a multi lock's members an error is about.
-func (g *group) memberError(err error) error { return fmt.Errorf("member %q: %w", g.name, err) }
+func (g *group) memberError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("member %q: %w", g.name, err)
+}
 
 // Lock waits until enough members are acquired, or ctx ends.
 func (g *group) Lock(ctx context.Context, opts ...locking.AcquireOption) (locking.Hold, error) {

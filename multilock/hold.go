@@ -203,7 +203,9 @@ func (h *hold) extend(ctx context.Context, lease time.Duration) error {
 	h.mu.Unlock()
 	errs := make(chan error, len(members))
 	for _, m := range members {
-		go func() { errs <- m.Extend(ctx, lease) }() // ends with ctx or with the member
+		go func() { // ends with ctx or with the member
+			errs <- m.MemberError(m.Extend(ctx, lease))
+		}()
 	}
 	extended, refused := 0, []error(nil)
 	for range members {

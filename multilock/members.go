@@ -88,6 +88,17 @@ func locksOf(part locking.Lock) []*engine.Lock {
 	return nil
 }
 
+// named says which part an error is about.
+func named(part locking.Lock, err error) error {
+	switch l := part.(type) {
+	case *engine.Lock:
+		return l.MemberError(err)
+	case *Red:
+		return l.memberError(err)
+	}
+	return err
+}
+
 // split sorts the parts of a multi lock into plain or fair locks and quorum locks.
 func split(parts []locking.Lock) (single []*engine.Lock, quorums []*Red) {
 	for _, part := range parts {

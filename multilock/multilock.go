@@ -349,12 +349,18 @@ func (l *Multi) ForceUnlock(ctx context.Context) (bool, error) {
 	}
 	var deeds []func() ([]bool, []error)
 	for _, batch := range batches(l.order(), (*engine.Lock).Together) {
-		deeds = append(deeds, func() ([]bool, []error) { return engine.ForceUnlock(ctx, batch...) })
+		deeds = append(deeds, func() ([]bool, []error) {
+			freed, errs := engine.ForceUnlock(ctx, batch...)
+			for i, l := range batch {
+				errs[i] = l.MemberError(errs[i])
+			}
+			return freed, errs
+		})
 	}
 	for _, q := range l.quorums {
 		deeds = append(deeds, func() ([]bool, []error) {
 			freed, err := q.ForceUnlock(ctx)
-			return []bool{freed}, []error{err}
+			return []bool{freed}, []error{q.memberError(err)}
 		})
 	}
 	freed, errs := each(deeds, func(deed func() ([]bool, []error)) (bool, error) {
@@ -402,7 +408,10 @@ func ask[T any](g *group, deed string, question func(locking.Lock) (T, error)) (
 	if err := g.possible(deed); err != nil {
 		return nil, err
 	}
-	answers, errs := each(g.parts, question)
+	answers, errs := each(g.parts, func(part locking.Lock) (T, error) {
+		answer, err := question(part)
+		return answer, named(part, err)
+	})
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("%s %q: %w", deed, g.name, err)
 	}

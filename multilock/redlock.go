@@ -345,10 +345,8 @@ func poll[T any](l *Red, deed string, question func(*engine.Lock) (T, error)) ([
 		case r := <-replies:
 			left--
 			delete(lit, r.from)
-			if r.err == nil {
+			if errs[r.from] = l.given[r.from].MemberError(r.err); r.err == nil {
 				answers = append(answers, r.answer)
-			} else {
-				errs[r.from] = l.given[r.from].MemberError(r.err)
 			}
 		case <-patience.C:
 			impatient = true

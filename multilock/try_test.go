@@ -2,9 +2,11 @@ package multilock
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -41,6 +43,22 @@ func oneLeftAt(t *testing.T, addr string) (*try, *one) {
 	f := &one{runner: &runner{bid: b}}
 	f.mu.Lock()
 	return &try{r: r, bounded: context.Background(), left: 1, lit: 1, changed: make(chan struct{}, 1), unbound: func() bool { return true }, cancel: func() {}}, f
+}
+
+// A member that has not answered is named once, whether the limit finds it or the end of the try does.
+func TestWhoIsSilentIsNamedOnce(t *testing.T) {
+	x, f := oneLeft(t)
+	x.asked = []*one{f}
+	named := func(errs []error) bool {
+		return len(errs) == 1 && errors.Is(errs[0], engine.ErrSilent) && strings.Contains(errs[0].Error(), `member "orders" on 127.0.0.1:1/0: `)
+	}
+	if errs := x.silent(); !named(errs) {
+		t.Errorf("before the answer: got %v", errs)
+	}
+	x.note(f, false, f.bid.Lock.MemberError(engine.ErrSilent))
+	if errs := x.silent(); len(errs) != 0 || !named(x.errs) {
+		t.Errorf("after it: got %v and %v", errs, x.errs)
+	}
 }
 
 // Whoever is woken by the last answer may try again at once, and asks that member too.

@@ -44,7 +44,7 @@ func TestUnlockTellsOnlyTheSilentMember(t *testing.T) {
 	err := h.Unlock(within(t))
 	says(t, "Unlock", err, `member "dead" on 127.0.0.1:`)
 	for i := range 8 {
-		if name := fmt.Sprintf("unlock %q", fmt.Sprint("m", i)); err != nil && strings.Contains(err.Error(), name) {
+		if name := fmt.Sprintf("member %q on ", fmt.Sprint("m", i)); err != nil && strings.Contains(err.Error(), name) {
 			t.Errorf("Unlock: got %v, though %s was answered", err, name)
 		}
 	}

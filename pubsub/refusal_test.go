@@ -132,22 +132,6 @@ func TestNoPassword(t *testing.T) {
 	awaitConfirmed(t, b)
 }
 
-// Before it has a password Redis reads no long command.
-func TestNoPasswordForMany(t *testing.T) {
-	server := redistest.Start(t)
-	m := start(t, server.Client(t), Config{})
-	if err := server.Do(t.Context(), "CONFIG", "SET", "requirepass", "p").Err(); err != nil {
-		t.Fatal(err)
-	}
-	var all []*Subscription
-	for i := range 50 {
-		all = append(all, m.Subscribe(fmt.Sprint("channel ", i)))
-	}
-	for _, s := range all {
-		awaitErr(t, s, "NOAUTH")
-	}
-}
-
 func TestShardedIsAskedUntilItAnswers(t *testing.T) {
 	server := redistest.Start(t)
 	var asked atomic.Int64

@@ -83,7 +83,7 @@ func (b *Bid) End() {
 }
 
 // Prepare finds out how releases are told, see prepare.
-func (b *Bid) Prepare() error { return b.a.prepare() }
+func (b *Bid) Prepare() error { return b.name(b.a.prepare()) }
 
 // Bound has the bid's waiting end with wait from now on.
 func (b *Bid) Bound(wait context.Context) { b.a.wait = wait }
@@ -109,7 +109,7 @@ func (b *Bid) Await() error {
 	if b.turn == nil {
 		return nil
 	}
-	return b.turn.await()
+	return b.name(b.turn.await())
 }
 
 // StopWaiting gives the turn up, also if it had come, or keeps what was won with it.
@@ -308,7 +308,7 @@ func GiveBack(wait context.Context, bids []*Bid) {
 }
 
 func (b *Bid) name(err error) error {
-	if err == nil || errors.Is(err, script.ErrUndone) {
+	if errors.Is(err, script.ErrUndone) {
 		return err
 	}
 	return b.Lock.MemberError(err)

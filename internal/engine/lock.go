@@ -51,7 +51,10 @@ func (l *Lock) Do(ctx context.Context, fn func(context.Context) error, opts ...l
 // ForceUnlock frees the lock whoever holds it, and tells whether anybody did.
 func (l *Lock) ForceUnlock(ctx context.Context) (bool, error) {
 	freed, errs := ForceUnlock(ctx, l)
-	return freed[0], errs[0]
+	if errs[0] != nil {
+		return freed[0], fmt.Errorf("force-unlock %q: %w", l.Name(), errs[0])
+	}
+	return freed[0], nil
 }
 
 // IsLocked tells whether anybody holds the lock.

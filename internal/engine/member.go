@@ -64,14 +64,17 @@ func (l *Lock) Impossible() error { return l.target.Err }
 func (l *Lock) OnClose(f func()) (stop func() bool) { return context.AfterFunc(l.engine.life, f) }
 
 // MemberError says which of several locks an error is about: by name, and by server, as those
-// of a quorum lock may all have one name.
+// of a quorum lock may all have one name. It is nil if err is.
 func (l *Lock) MemberError(err error) error { return memberError(l.target, l.engine, err) }
 
 // MemberError is the one of the hold's lock.
 func (h *hold) MemberError(err error) error { return memberError(h.owner.target, h.owner.engine, err) }
 
 func memberError(t *Target, e *Engine, err error) error {
-	if strings.HasPrefix(e.place, behindSentinels) {
+	if err == nil {
+		return nil
+	}
+	if e.place == "" || strings.HasPrefix(e.place, behindSentinels) {
 		return fmt.Errorf("member %q: %w", t.Name, err)
 	}
 	return fmt.Errorf("member %q on %s: %w", t.Name, e.place, err)
@@ -99,7 +102,7 @@ func compare(t *Target, e *Engine, otherT *Target, otherE *Engine) int {
 	return cmp.Compare(e.nth, otherE.nth)
 }
 
-// behindSentinels is the address that go-redis gives a client whose server the sentinels know.
+// behindSentinels is how placeOf names what the sentinels know: go-redis calls it so, instead of an address.
 const behindSentinels = "FailoverClient/"
 
 // placeOf names the server, or the cluster, as the Redis client was told.

@@ -148,12 +148,8 @@ func ForceUnlock(ctx context.Context, locks ...*Lock) (freed []bool, errs []erro
 	}, false)
 	freed, errs = make([]bool, len(locks)), make([]error, len(locks))
 	for i, l := range locks {
-		failed := err
-		if failed == nil {
-			freed[i], failed = e.forced(l.target, answers[i])
-		}
-		if failed != nil {
-			errs[i] = fmt.Errorf("force-unlock %q: %w", l.Name(), failed)
+		if errs[i] = err; err == nil {
+			freed[i], errs[i] = e.forced(l.target, answers[i])
 		}
 	}
 	return freed, errs

@@ -171,7 +171,7 @@ var exclusion = []promise{
 	}},
 	{"the watchdog keeps a hold far beyond its lease", func(b *bed) {
 		name := b.name()
-		mine, theirs := b.lock(name), b.lock(name)
+		mine, theirs := b.lock(name, b.ends()), b.lock(name, b.ends())
 		h := b.mustLock(mine)
 		_, err := theirs.TryLock(b.ctx(), 3*b.lease(), 0)
 		b.want("TryLock for three leases", err, holdfast.ErrNotAcquired)
@@ -180,7 +180,7 @@ var exclusion = []promise{
 	}},
 	{"WithMaxHold ends the renewal", func(b *bed) {
 		name := b.name()
-		h := b.mustLock(b.lock(name), holdfast.WithMaxHold(b.lease()/2))
+		h := b.mustLock(b.lock(name, b.ends()), holdfast.WithMaxHold(b.lease()/2))
 		b.within(5*b.lease(), "Done", h.Done())
 		b.want("Err", h.Err(), holdfast.ErrLost)
 		next := b.start(b.ctx(), b.lock(name))

@@ -58,7 +58,7 @@ var holding = []promise{
 	}},
 	{"ctx bounds the waiting, not the hold, and Unlock works when it has ended", func(b *bed) {
 		name := b.name()
-		mine, theirs := b.lock(name), b.lock(name)
+		mine, theirs := b.lock(name, b.ends()), b.lock(name, b.ends())
 		ctx, cancel := context.WithCancel(context.Background())
 		h, err := mine.Lock(ctx)
 		b.want("Lock", err, nil)
@@ -133,7 +133,7 @@ var holding = []promise{
 	}},
 	{"a deleted key shows at the next renewal", func(b *bed) {
 		name := b.name()
-		h := b.mustLock(b.lock(name))
+		h := b.mustLock(b.lock(name, b.ends()))
 		b.raw(name).lose()
 		b.within(b.lease(), "Done", h.Done())
 		b.want("Err", h.Err(), holdfast.ErrLost)

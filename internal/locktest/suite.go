@@ -28,7 +28,8 @@ type Kind struct {
 	Group   string                     // "multi" or "red": the lock is one of several members
 	Names   func(name string) []string // of the members, or of one on all servers; nil: the name itself
 	Title   func(name string) string   // what a lock calls itself; nil: the group and its names
-	Lease   time.Duration              // of the watchdog; 0: the suite's
+	Lease   time.Duration              // of the watchdog, where a promise sees leases end; 0: the suite's
+	Calm    time.Duration              // of the watchdog elsewhere; 0: the same
 	Queues  bool                       // its waiters stand in a queue in Redis, and are out of it within a second once they have left
 }
 
@@ -124,6 +125,9 @@ const lease = 600 * time.Millisecond
 
 func (b *bed) lease() time.Duration { return max(b.kind.Lease, lease) }
 
+// ends has the watchdog's lease be so short that the promise sees it end.
+func (b *bed) ends() holdfast.Option { return holdfast.WithWatchdogTimeout(b.lease()) }
+
 var names atomic.Int64
 
 // name returns a lock name that no other promise uses.
@@ -211,7 +215,7 @@ func (r *raw) gone() {
 func (b *bed) clients(opts ...holdfast.Option) (clients []*holdfast.Client) {
 	b.Helper()
 	opts = append([]holdfast.Option{
-		holdfast.WithWatchdogTimeout(b.lease()),
+		holdfast.WithWatchdogTimeout(max(b.lease(), b.kind.Calm)),
 		holdfast.WithLogger(slog.New(slog.DiscardHandler)),
 	}, opts...)
 	for _, dial := range b.dials {

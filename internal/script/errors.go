@@ -102,7 +102,7 @@ func newReplyError(text string) error {
 }
 
 // unauthenticated puts NOAUTH before what Redis says instead of it: from a connection without a
-// password it reads no command of more than ten words, and hangs up.
+// password it reads no command of more than ten words, and no long word, and hangs up.
 func unauthenticated(err error) error {
 	if !redis.HasErrorPrefix(err, "Protocol error: unauthenticated") {
 		return err
