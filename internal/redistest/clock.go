@@ -1,6 +1,7 @@
 package redistest
 
 import (
+	"context"
 	_ "embed"
 	endian "encoding/binary"
 	"fmt"
@@ -18,7 +19,10 @@ var skewSource []byte
 
 // A Clock is the time of day of one server, which can be set. What the server
 // measures with the monotonic clock goes on as before.
-type Clock struct{ file *os.File }
+type Clock struct {
+	file   *os.File
+	server *Server
+}
 
 // StartWithClock is Start of a server whose clock can be set. It needs a C compiler, as
 // the race detector does, and a redis-server that is linked dynamically; without them
@@ -35,11 +39,9 @@ func StartWithClock(t testing.TB, args ...string) (*Server, *Clock) {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
+	clock.server = s
 	for _, offset := range []time.Duration{time.Hour, 0} {
-		if err := clock.Set(offset); err != nil {
-			t.Fatal(err)
-		}
-		if err := clock.seenBy(t, s, offset); err != nil {
+		if err := clock.Set(t.Context(), offset); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -59,25 +61,33 @@ func newClock(dir string) (*Clock, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	clock := &Clock{file}
-	return clock, []string{"LD_PRELOAD=" + library, "HOLDFAST_SKEW=" + offset}, clock.Set(0)
+	clock := &Clock{file: file}
+	return clock, []string{"LD_PRELOAD=" + library, "HOLDFAST_SKEW=" + offset}, clock.write(0)
 }
 
-// Set sets the server's clock to the right time and so much more, or less. The server
-// sees it with the next look at its clock.
-func (c *Clock) Set(offset time.Duration) error {
+// Set sets the server's clock to the right time and so much more, or less, and returns
+// once the server sees it: Redis with its next look at the clock, Valkey a little later.
+func (c *Clock) Set(ctx context.Context, offset time.Duration) error {
+	if err := c.write(offset); err != nil {
+		return err
+	}
+	const near = 100 * time.Millisecond
+	for start := time.Now(); ; time.Sleep(time.Millisecond) {
+		now, err := c.server.admin.Time(ctx).Result()
+		if err != nil {
+			return c.server.failed("ask for the time", err)
+		}
+		off := time.Until(now)
+		if (off - offset).Abs() < near {
+			return nil
+		}
+		if time.Since(start) > 5*time.Second {
+			return fmt.Errorf("redistest: the clock was set to %v, and the server sees %v: is it linked statically?", offset, off)
+		}
+	}
+}
+
+func (c *Clock) write(offset time.Duration) error {
 	_, err := c.file.WriteAt(endian.NativeEndian.AppendUint64(nil, uint64(offset.Microseconds())), 0)
 	return err
-}
-
-// seenBy makes sure that the server's clock is off by so much.
-func (c *Clock) seenBy(t testing.TB, s *Server, offset time.Duration) error {
-	now, err := s.admin.Time(t.Context()).Result()
-	if err != nil {
-		return s.failed("ask for the time", err)
-	}
-	if off := time.Until(now) - offset; off.Abs() > time.Minute {
-		return fmt.Errorf("redistest: the clock was set to %v, and the server sees %v: is it linked statically?", offset, time.Until(now))
-	}
-	return nil
 }

@@ -122,7 +122,11 @@ func TestServer(t *testing.T) {
 			t.Fatal(err)
 		}
 		major, minor := s.Version()
-		if want := info["Server"]["redis_version"]; !strings.HasPrefix(want, fmt.Sprintf("%d.%d.", major, minor)) {
+		want := info["Server"]["redis_version"]
+		if valkey, ok := info["Server"]["valkey_version"]; ok {
+			want = valkey
+		}
+		if !strings.HasPrefix(want, fmt.Sprintf("%d.%d.", major, minor)) {
 			t.Errorf("version: got %d.%d, want that of %s", major, minor, want)
 		}
 	})
