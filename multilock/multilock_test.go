@@ -98,7 +98,7 @@ func TestForceUnlockIsOneStep(t *testing.T) {
 	}
 	monitor := server.Monitor(t)
 	freed, err := l.ForceUnlock(ctx)
-	if !freed || err == nil || strings.Count(err.Error(), "WRONGTYPE") != 1 || !strings.Contains(err.Error(), `/0: WRONGTYPE`) {
+	if !freed || err == nil || strings.Count(err.Error(), "WRONGTYPE") != 1 || !strings.Contains(err.Error(), `member "d" on `+server.Addr()+`/0: WRONGTYPE`) {
 		t.Errorf("got %v and %v, want true, and WRONGTYPE of d alone", freed, err)
 	}
 	if got := server.Do(ctx, "EXISTS", "a", "b", "c").Val(); got != int64(0) {

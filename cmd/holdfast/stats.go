@@ -145,7 +145,7 @@ func (s summary) lines() []string {
 			fmt.Sprintf("  %-14s at its next renewal, at most %s later", "", millis(s.lease/3)))
 	}
 	if s.surprises > 0 {
-		lines = append(lines, fmt.Sprintf("  %-14s %d, forced by nobody (mostly this machine or Redis stood still for longer than the lease)",
+		lines = append(lines, fmt.Sprintf("  %-14s %d, forced by nobody (as when this machine or Redis stands still for longer than the lease)",
 			"holds lost", s.surprises))
 	}
 	if s.kind == fairKind {

@@ -29,12 +29,10 @@ type Kind struct {
 	Names   func(name string) []string // of the members, or of one on all servers; nil: the name itself
 	Title   func(name string) string   // what a lock calls itself; nil: the group and its names
 	Lease   time.Duration              // of the watchdog, where a promise sees leases end; 0: the suite's
-	Calm    time.Duration              // of the watchdog elsewhere; 0: the same
+	Calm    time.Duration              // of the watchdog elsewhere: members have longer to answer then; 0: the same
 	Queues  bool                       // its waiters stand in a queue in Redis, and are out of it within a second once they have left
 }
 
-// quorum tells whether a majority is enough. Then those who meet may split the members
-// among them, so that nobody has a lock that is free; and nobody waits in line.
 // short is a lease that can just be held: several locks take several answers.
 func (k Kind) short() time.Duration {
 	if k.Group == "" {
@@ -43,6 +41,8 @@ func (k Kind) short() time.Duration {
 	return 500 * time.Millisecond
 }
 
+// quorum tells whether a majority is enough. Then those who meet may split the members
+// among them, so that nobody has a lock that is free; and nobody waits in line.
 func (k Kind) quorum() bool { return k.Group == "red" }
 
 func (k Kind) names(name string) []string {
@@ -119,8 +119,8 @@ type bed struct {
 	dials []func() redis.UniversalClient // one for each server
 }
 
-// lease is what the watchdog of a bed's clients renews: short, so that renewals and
-// losses show within a second.
+// lease is what the watchdog of a bed's clients renews if the kind needs no longer one: short, so
+// that renewals and losses show within a second.
 const lease = 600 * time.Millisecond
 
 func (b *bed) lease() time.Duration { return max(b.kind.Lease, lease) }

@@ -25,7 +25,7 @@ type Clock struct {
 }
 
 // StartWithClock is Start of a server whose clock can be set. It needs a C compiler, as
-// the race detector does, and a redis-server that is linked dynamically; without them
+// the race detector does, and a server that is linked dynamically; without them
 // the test fails and says so.
 func StartWithClock(t testing.TB, args ...string) (*Server, *Clock) {
 	t.Helper()
@@ -72,19 +72,18 @@ func (c *Clock) Set(ctx context.Context, offset time.Duration) error {
 		return err
 	}
 	const near = 100 * time.Millisecond
-	for start := time.Now(); ; time.Sleep(time.Millisecond) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	return until(ctx, func() error {
 		now, err := c.server.admin.Time(ctx).Result()
 		if err != nil {
 			return c.server.failed("ask for the time", err)
 		}
-		off := time.Until(now)
-		if (off - offset).Abs() < near {
-			return nil
-		}
-		if time.Since(start) > 5*time.Second {
+		if off := time.Until(now); (off - offset).Abs() > near {
 			return fmt.Errorf("redistest: the clock was set to %v, and the server sees %v: is it linked statically?", offset, off)
 		}
-	}
+		return nil
+	})
 }
 
 func (c *Clock) write(offset time.Duration) error {
