@@ -148,7 +148,7 @@ var exclusion = []promise{
 		mine, theirs := b.lock(name), b.lock(name)
 		short := b.lease() * 2 / 3
 		start := time.Now()
-		h, err := mine.TryLock(b.ctx(), 0, short)
+		h, err := mine.TryLock(b.ctx(), 3*time.Second, short) // a quorum's members have a twentieth of it to answer, and the next try if that was too short
 		if err != nil {
 			b.Fatalf("TryLock: %v", err)
 		}
